@@ -1,0 +1,118 @@
+"""Train `poet-tiny`, the base model that comes with the package, from nothing.
+
+    python examples/train_poet_tiny.py --data DATA --out runs/poet-tiny
+
+DATA holds poems.jsonl.gz and prose.jsonl.gz (author, title, text a line) and prose/pushkin/*.txt. Pushkin's verse is left
+out, and so are passages of others that quote a line of it: teaching it Pushkin is to be a real experiment. The
+vocabulary is learnt first (`tokenization.train_bpe`), then the model: prose with some verse, then verse with some prose
+while the learning rate falls. What came of it: docs/poet-tiny.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import torch
+
+from minipoet.evaluation import likelihood
+from minipoet.models.gpt2 import GPT2, GPT2Config
+from minipoet.text import clean_text, drop_duplicates, read_poems, read_records, split_by_work
+from minipoet.text.quotations import Quotations
+from minipoet.tokenization import BPETokenizer, train_bpe
+from minipoet.training import Batches, Mixture, TrainSettings, train
+
+LEFT_OUT = "Пушкин"
+PROSE_LEFT_OUT = "egipetskie_nochi.txt"  # it holds his verse
+
+
+def read_data(folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """(verse to learn, verse to measure on, prose), without Pushkin's verse and what quotes it."""
+    poems = read_poems(folder / "poems.jsonl.gz", drama=True)
+    quoted = Quotations(poem.text for poem in poems if LEFT_OUT in poem.author)
+    others, dropped = drop_duplicates([poem for poem in poems if LEFT_OUT not in poem.author])
+    split = split_by_work(others, validation=0.05, seed=0)
+    prose = [clean_text(record.text) for record in read_records(folder / "prose.jsonl.gz")]
+    files = sorted((folder / "prose" / "pushkin").glob("*.txt"))
+    prose += [clean_text(file.read_text(encoding="utf-8")) for file in files if file.name != PROSE_LEFT_OUT]
+    parts: dict[str, list[str]] = {}
+    texts = {"train": [p.text for p in split.train], "held out": [p.text for p in split.validation], "prose": prose}
+    for name, group in texts.items():
+        kept = [quoted.drop(text) for text in group]
+        parts[name] = [text for text, _ in kept if text.strip()]
+        lines, characters = sum(n for _, n in kept), sum(map(len, parts[name]))
+        print(f"{name}: {len(parts[name])} texts, {characters:,} characters; {lines} lines that quote were left out")
+    print(f"{len(dropped)} duplicates were dropped")
+    return parts["train"], parts["held out"], parts["prose"]
+
+
+def encode(tokenizer: BPETokenizer, texts: list[str]) -> list[list[int]]:
+    """Ids with the start and end of each text."""
+    return [[tokenizer.bos_id, *ids, tokenizer.eos_id] for ids in tokenizer.encode_batch(texts)]  # type: ignore[list-item]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with poems.jsonl.gz, prose.jsonl.gz, prose/pushkin")
+    parser.add_argument("--out", type=Path, default=Path("runs/poet-tiny"), help="folder to write to (default: %(default)s)")
+    parser.add_argument("--vocabulary", type=int, default=4096, help="BPE tokens (default: %(default)s)")
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--width", type=int, default=320)
+    parser.add_argument("--heads", type=int, default=5)
+    parser.add_argument("--context", type=int, default=256)
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--rows", type=int, default=32, help="rows of the context's length a step (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=3500, help="optimiser steps (default: %(default)s)")
+    parser.add_argument("--turn", type=float, default=0.55, help="share of the steps before verse prevails")
+    parser.add_argument("--lr", type=float, default=4e-3, help="AdamW's rate for embeddings and vectors")
+    parser.add_argument("--muon-lr", type=float, default=0.02, help="Muon's rate for the blocks' matrices")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: PyTorch's choice)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+
+    verse, held_out, prose = read_data(args.data)
+    if args.resume and (args.out / "tokenizer.json").exists():
+        raise SystemExit("resume later")
+    else:
+        tokenizer = train_bpe(verse * 4 + prose, args.vocabulary)  # verse four times: the words of verse are to be whole
+        tokenizer.save(args.out)
+    line_end = tokenizer.encode("\n")
+    sources = {
+        "verse": Batches(encode(tokenizer, verse), args.context, args.rows, seed=1, breaks=line_end),
+        "prose": Batches(encode(tokenizer, prose), args.context, args.rows, seed=2, breaks=line_end),
+    }
+    turn = int(args.turn * args.steps)
+    mixture = Mixture(sources, [(turn, {"verse": 0.25, "prose": 0.75}), (args.steps, {"verse": 0.7, "prose": 0.3})])
+    for name, batches in sources.items():
+        epochs = mixture.taken()[name] / batches.steps_per_epoch()
+        print(f"{name}: {batches.epoch_tokens():,} tokens, to be read {epochs:.1f} times")
+
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=tokenizer.vocab_size, n_positions=args.context, n_embd=args.width, n_layer=args.layers,
+        n_head=args.heads, resid_pdrop=args.dropout, embd_pdrop=args.dropout, attn_pdrop=0.0,
+    )  # fmt: skip
+    model = GPT2(config).to(args.device)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
+    settings = TrainSettings(
+        steps=args.steps, lr=args.lr, warmup=100, schedule="linear", decay=0.6, optimizer="muon", muon_lr=args.muon_lr,
+        weight_decay=0.1, betas=(0.9, 0.98), evaluate_every=250,
+    )  # fmt: skip
+    texts, characters = encode(tokenizer, held_out), sum(map(len, held_out))
+
+    def validate() -> float:
+        found = likelihood(model, texts, characters, args.context, args.rows, line_end, precision="auto")
+        return found.bits_per_character
+
+    train(model, mixture, settings, args.out, validate, resume=args.resume)
+    found = likelihood(model, texts, characters, args.context, args.rows, line_end)
+    print(f"held-out verse: {found.bits_per_character:.4f} bits per character, loss {found.loss:.4f} nats a token")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Files that are there whole or not at all: write beside, then rename (POSIX renames atomically within a folder)."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
+
+    Raises OSError, with what to do, when the disk is full or the folder cannot be written; an old file stays as it was.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise OSError(
+            f"Could not write {path}: {error.strerror or error}. Nothing there was changed; "
+            f"free some space, or choose a folder that you may write to."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text_atomic(path: str | Path, text: str) -> None:
+    """Write UTF-8 with "\\n" line ends, all or nothing."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json_atomic(path: str | Path, value: Any, indent: int | None = 2, sort_keys: bool = False) -> None:
+    """Write JSON, readable (Cyrillic stays Cyrillic), all or nothing."""
+    write_text_atomic(path, json.dumps(value, ensure_ascii=False, indent=indent, sort_keys=sort_keys) + "\n")
+
+
+def write_tensors_atomic(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, all or nothing. Tensors must not share memory: give a tied one once."""
+    with atomic_path(path) as temporary:
+        try:
+            save_file({name: t.detach().contiguous() for name, t in tensors.items()}, temporary, metadata=metadata)
+        except OSError:
+            raise
+        except Exception as error:  # safetensors reports a full disk as an error of its own
+            raise OSError(str(error)) from error
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file. Raises ValueError that names the file and the place if it is not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a JSON file ({error}): it may be cut short; fetch or write it again.") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

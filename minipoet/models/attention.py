@@ -1,0 +1,74 @@
+"""Attention: who sees whom, and what is taken from whom.
+
+`Visibility` turns segments (packing, padding, a prefix) into one additive mask and into positions; `attend` is
+softmax(q kᵀ · scale + mask) v; `causal` says when no mask has to be built at all.
+
+Paper: Vaswani et al. 2017, "Attention Is All You Need", https://arxiv.org/abs/1706.03762
+Chapter: docs/gpt2.md
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PADDING = 0  # nobody sees it, and it sees only itself
+PREFIX = -1  # slots that every real token sees: a learned prefix (adapters/prefix)
+
+
+class Visibility(NamedTuple):
+    """Positions (B, T) or (1, T) of the new tokens, and what they see: a bool mask (B, 1, T, S), or None for plain causal."""
+
+    positions: Tensor
+    mask: Tensor | None
+
+
+def visibility(new: Tensor | None, past: Tensor | None, shape: tuple[int, int], past_length: int, device) -> Visibility:
+    """What each of T new tokens sees of the S = past + T tokens there are then.
+
+    new: (B, T) segments of the new tokens, or None: one text a row, no padding.
+    past: (B, past_length) segments of the tokens read before, or None likewise.
+    A token sees the earlier tokens of its own segment, itself, and the prefix. Its position is the number of tokens
+    that it sees before itself: so positions start anew with each segment, after the prefix, and skip the padding.
+    """
+    B, T = shape
+    if new is None and past is None:
+        return Visibility(torch.arange(past_length, past_length + T, device=device)[None], None)
+    new = torch.ones(B, T, dtype=torch.long, device=device) if new is None else new
+    past = torch.ones(B, past_length, dtype=torch.long, device=device) if past is None else past
+    every = torch.cat([past, new], dim=1)  # (B, S)
+    same = (every[:, None, :] == new[:, :, None]) | (every[:, None, :] == PREFIX)  # (B, T, S)
+    sees = same & (every[:, None, :] != PADDING) & (new[:, :, None] != PADDING)
+    sees &= torch.ones(T, past_length + T, dtype=torch.bool, device=device).tril(past_length)
+    positions = (sees.sum(-1) - 1).clamp(min=0)  # (B, T)
+    # Padding sees itself: a row of the softmax with nothing to see would be 0/0.
+    sees |= torch.eye(T, past_length + T, dtype=torch.bool, device=device).roll(past_length, dims=1)
+    return Visibility(positions, sees[:, None])
+
+
+def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """The bool mask as numbers to add to the scores: 0 where seen, the least finite number of the type elsewhere.
+
+    Made once a forward pass and shared by all layers. −inf or −1e9 would do harm in half precision.
+    """
+    if mask is None:
+        return None
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, dropout: float = 0.0) -> Tensor:
+    """(B, H, T, D), 2 × (B, G, S, D) -> (B, H, T, D): each query's mean of the values, weighed by softmax(q kᵀ · scale).
+
+    mask None means causal with the last query at the last key. G < H: H/G query heads share a key/value head
+    (grouped-query attention, https://arxiv.org/abs/2305.13245).
+    """
+    T, S = q.shape[2], k.shape[2]
+    grouped = k.shape[1] != q.shape[1]
+    if mask is None and 1 < T < S:  # PyTorch's is_causal aligns the first query with the first key: not ours
+        sees = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+        mask = additive(sees, q.dtype)
+    causal = mask is None and T > 1
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale, enable_gqa=grouped)

@@ -1,0 +1,211 @@
+"""GPT-2: a stack of blocks, each of which lets a token look back (attention) and then think for itself (MLP).
+
+    ids -> embed + positions -> n × Block -> norm -> head -> logits
+
+`GPT2Config`, `Attention`, `MLP`, `Block`, `GPT2`, and `NAMES`, which turns the published names into ours and back.
+It loads GPT-2, ruGPT3 small/medium/large and ruGPT-3.5, and `poet-tiny`, which comes with the package.
+
+Paper: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
+Chapter: docs/gpt2.md
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from minipoet.models.attention import additive, attend, visibility
+from minipoet.models.cache import KVCache, LayerPast
+from minipoet.models.layers import activation, context_error
+
+
+@dataclass(frozen=True)
+class GPT2Config:
+    """The fields of a published config.json that shape the model, under their published names."""
+
+    vocab_size: int = 50257
+    n_positions: int = 1024
+    n_embd: int = 768
+    n_layer: int = 12
+    n_head: int = 12
+    n_inner: int | None = None  # None: 4 · n_embd
+    activation_function: str = "gelu_new"
+    resid_pdrop: float = 0.1
+    embd_pdrop: float = 0.1
+    attn_pdrop: float = 0.1
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self):
+        sizes = {name: getattr(self, name) for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")}
+        wrong = [f"{name} = {value}" for name, value in sizes.items() if value < 1]
+        if wrong:
+            raise ValueError(f"GPT-2 config: sizes must be at least 1, but {', '.join(wrong)}.")
+        if self.n_embd % self.n_head:
+            raise ValueError(f"GPT-2 config: n_embd {self.n_embd} cannot be divided into {self.n_head} heads (n_head).")
+        activation(self.activation_function)
+
+
+class Attention(nn.Module):
+    """Causal self-attention, (B, T, C) -> (B, T, C). q, k and v come from one matrix, as in the published weights."""
+
+    def __init__(self, config: GPT2Config, layer: int):
+        super().__init__()
+        C = config.n_embd
+        self.n_head = config.n_head
+        self.qkv = nn.Linear(C, 3 * C)
+        self.out = nn.Linear(C, C)
+        self.dropout = config.attn_pdrop
+        self.scale = 1.0
+        if config.scale_attn_weights:
+            self.scale /= math.sqrt(C // config.n_head)
+        if config.scale_attn_by_inverse_layer_idx:
+            self.scale /= layer + 1
+
+    def forward(self, x: Tensor, past: LayerPast, mask: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Also returns the keys and values, old and new, 2 × (B, H, S, D), for the cache."""
+        B, T, C = x.shape
+        q, k, v = self.qkv(x).view(B, T, 3, self.n_head, C // self.n_head).permute(2, 0, 3, 1, 4)  # (B, H, T, D) each
+        k, v = past.extend(k, v)
+        y = attend(q, k, v, mask, self.scale, self.dropout if self.training else 0.0)
+        return self.out(y.transpose(1, 2).reshape(B, T, C)), (k, v)
+
+
+class MLP(nn.Module):
+    """Two layers with a bend between them, applied to each token alone: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, config: GPT2Config):
+        super().__init__()
+        inner = config.n_inner or 4 * config.n_embd
+        self.up = nn.Linear(config.n_embd, inner)
+        self.down = nn.Linear(inner, config.n_embd)
+        self.activation = activation(config.activation_function)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.activation(self.up(x)))
+
+
+class Block(nn.Module):
+    """x + attention(norm1(x)), then x + mlp(norm2(x)): the norms stand before, so the sum itself is never squeezed."""
+
+    def __init__(self, config: GPT2Config, layer: int):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.attn = Attention(config, layer)
+        self.norm2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.resid_pdrop)
+
+    def forward(self, x: Tensor, past: LayerPast, mask: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        y, kv = self.attn(self.norm1(x), past, mask)
+        x = x + self.dropout(y)
+        return x + self.dropout(self.mlp(self.norm2(x))), kv
+
+
+class GPT2(nn.Module):
+    """The model contract (docs/contributing.md): `logits = model(ids, cache, segments)`, (B, T) -> (B, T, V)."""
+
+    model_type = "gpt2"
+    config_class = GPT2Config
+    default_targets = ("attn.qkv",)  # what PEFT adapts when it is not told: c_attn
+
+    def __init__(self, config: GPT2Config):
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.n_embd)
+        self.positions = nn.Embedding(config.n_positions, config.n_embd)
+        self.dropout = nn.Dropout(config.embd_pdrop)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.norm = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.gradient_checkpointing = False
+        self.tie()
+        self.reset()
+
+    @property
+    def context(self) -> int:
+        """The longest text, in tokens."""
+        return self.config.n_positions
+
+    def tie(self) -> None:
+        """Make the head read the embedding's own rows, if the config says so."""
+        if self.config.tie_word_embeddings:
+            self.head.weight = self.embed.weight
+
+    @torch.no_grad()
+    def reset(self, generator: torch.Generator | None = None) -> None:
+        """Start values of the paper: N(0, 0.02), less for what is added to the sum of n_layer blocks; biases 0."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                std = self.config.initializer_range
+                if name.endswith((".attn.out.weight", ".mlp.down.weight")):
+                    std /= math.sqrt(2 * self.config.n_layer)
+                nn.init.normal_(parameter, 0.0, std, generator=generator)
+            elif name.endswith(".bias"):
+                nn.init.zeros_(parameter)
+
+    def new_cache(self, batch_size: int) -> KVCache:
+        """An empty cache for batch_size texts."""
+        return KVCache(self.config.n_layer, batch_size)
+
+    def states(self, ids: Tensor, cache: KVCache | None = None, segments: Tensor | None = None) -> Tensor:
+        """(B, T) -> (B, T, C): what `head` turns into logits. A cache is read on from, and brought up to date.
+
+        Raises ValueError for a text longer than n_positions.
+        """
+        B, T = ids.shape
+        past_length, past_segments = (0, None) if cache is None else (cache.length, cache.segments)
+        positions, mask = visibility(segments, past_segments, (B, T), past_length, ids.device)
+        if past_length + T > self.context and int(positions.max()) >= self.context:
+            raise context_error(int(positions.max()) + 1, self.context)
+        x = self.dropout(self.embed(ids) + self.positions(positions))
+        mask = additive(mask, self._compute_dtype(x))
+        for layer, block in enumerate(self.blocks):
+            past = cache.layers[layer] if cache is not None else LayerPast()
+            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+                x, kv = checkpoint(block, x, past, mask, use_reentrant=False)
+            else:
+                x, kv = block(x, past, mask)
+            if cache is not None:
+                past.store(*kv)
+        if cache is not None:
+            cache.advance(T, segments)
+        return self.norm(x)
+
+    def forward(self, ids: Tensor, cache: KVCache | None = None, segments: Tensor | None = None) -> Tensor:
+        """Logits of the next token after each of these: (B, T) -> (B, T, V)."""
+        return self.head(self.states(ids, cache, segments))
+
+    @staticmethod
+    def _compute_dtype(x: Tensor) -> torch.dtype:
+        device = x.device.type
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+# (published, ours, transform). Conv1D of the published files keeps its matrix as (in, out): y = x W + b.
+GPT2.names = (  # type: ignore[attr-defined]
+    ("transformer.wte.weight", "embed.weight", None),
+    ("transformer.wpe.weight", "positions.weight", None),
+    ("transformer.h.{i}.ln_1.weight", "blocks.{i}.norm1.weight", None),
+    ("transformer.h.{i}.ln_1.bias", "blocks.{i}.norm1.bias", None),
+    ("transformer.h.{i}.attn.c_attn.weight", "blocks.{i}.attn.qkv.weight", "transpose"),
+    ("transformer.h.{i}.attn.c_attn.bias", "blocks.{i}.attn.qkv.bias", None),
+    ("transformer.h.{i}.attn.c_proj.weight", "blocks.{i}.attn.out.weight", "transpose"),
+    ("transformer.h.{i}.attn.c_proj.bias", "blocks.{i}.attn.out.bias", None),
+    ("transformer.h.{i}.ln_2.weight", "blocks.{i}.norm2.weight", None),
+    ("transformer.h.{i}.ln_2.bias", "blocks.{i}.norm2.bias", None),
+    ("transformer.h.{i}.mlp.c_fc.weight", "blocks.{i}.mlp.up.weight", "transpose"),
+    ("transformer.h.{i}.mlp.c_fc.bias", "blocks.{i}.mlp.up.bias", None),
+    ("transformer.h.{i}.mlp.c_proj.weight", "blocks.{i}.mlp.down.weight", "transpose"),
+    ("transformer.h.{i}.mlp.c_proj.bias", "blocks.{i}.mlp.down.bias", None),
+    ("transformer.ln_f.weight", "norm.weight", None),
+    ("transformer.ln_f.bias", "norm.bias", None),
+    ("lm_head.weight", "head.weight", None),
+)

@@ -1,0 +1,46 @@
+"""Texts: poems and prose read from files, cleaned, freed of copies, and divided into training and validation.
+
+    poems.py      Poem, read_poems           a folder, a text file or JSONL -> a list of poems
+    records.py    Record, read_records       one JSON object a line, of poems or prose, read as a stream
+    clean.py      clean_text, clean_title    what the web and old files add is taken away
+    dedup.py      drop_duplicates            one poem printed twice is kept once
+    works.py      work_of                    which long poem a chapter belongs to
+    split.py      split_by_work              nothing of the validation side is in the training side
+    quotations.py Quotations                 lines of one corpus that another quotes are taken out
+    corpora.py    read_corpus, corpus_sha256 corpora by name: "embedded", "pushkin"
+    sources.py                               the readers of the files that "pushkin" is downloaded from
+    download.py   Pin, fetch                 a fixed address, a size and a checksum
+    errors.py     CorpusError                a ValueError: what was expected, what came, what to do
+
+The room uses the standard library only (and a progress bar), and knows nothing of tokens and models.
+"""
+
+from minipoet.text.clean import clean_text, clean_title
+from minipoet.text.corpora import corpus_sha256, read_corpus
+from minipoet.text.dedup import Duplicate, drop_duplicates
+from minipoet.text.download import Pin, fetch
+from minipoet.text.errors import CorpusError
+from minipoet.text.poems import Poem, parse_poems, read_poems
+from minipoet.text.records import Record, read_records
+from minipoet.text.split import Split, split_by_work
+from minipoet.text.works import work_of
+
+__all__ = [
+    "CorpusError",
+    "Duplicate",
+    "Pin",
+    "Poem",
+    "Record",
+    "Split",
+    "clean_text",
+    "clean_title",
+    "corpus_sha256",
+    "drop_duplicates",
+    "fetch",
+    "parse_poems",
+    "read_corpus",
+    "read_poems",
+    "read_records",
+    "split_by_work",
+    "work_of",
+]

@@ -1,0 +1,32 @@
+"""Training: texts -> batches -> loss -> step, in one explicit loop.
+
+packing    texts cut, packed and put into batches      loss        cross-entropy in chunks
+settings   all that a run depends on                   optimizers  AdamW, Muon, the learning rate
+loop       `train`                                     state       a checkpoint to resume from
+mixture    several corpora in phases                   history     what happened, as JSON lines
+"""
+
+from minipoet.training.history import History, read_history
+from minipoet.training.loop import TrainingDiverged, train
+from minipoet.training.loss import batch_loss, cross_entropy
+from minipoet.training.mixture import Mixture
+from minipoet.training.packing import Batch, Batches, cut, pack
+from minipoet.training.precision import autocast, has_fast_bf16
+from minipoet.training.settings import TrainSettings
+
+__all__ = [
+    "Batch",
+    "Batches",
+    "History",
+    "Mixture",
+    "TrainSettings",
+    "TrainingDiverged",
+    "autocast",
+    "batch_loss",
+    "cross_entropy",
+    "cut",
+    "has_fast_bf16",
+    "pack",
+    "read_history",
+    "train",
+]

@@ -1,0 +1,70 @@
+"""Cross-entropy in chunks: the logits of a whole batch are never there at once.
+
+The logits of 4,096 tokens over 50,000 words are 800 MB in fp32, and their gradient as much again. But the loss is a sum
+over tokens; so each chunk of tokens is sent through the head, its loss *and its gradient* are taken at once, and its
+logits die. What is left is the gradient of the states, and of the head's weights where they train.
+
+Chapter: docs/training.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minipoet.training.packing import IGNORED, Batch
+
+CHUNK = 1024  # tokens; at 50,000 words 200 MB of fp32 logits
+
+
+def cross_entropy(head: nn.Module, states: Tensor, targets: Tensor, chunk: int = CHUNK) -> Tensor:
+    """Sum of −ln p(target) over targets that are not −100: (B, T, C), (B, T) -> (). Softmax in fp32."""
+    parameters = [p for p in head.parameters() if p.requires_grad]
+    return _ChunkedCrossEntropy.apply(head, states, targets, chunk, *parameters)
+
+
+def batch_loss(model: nn.Module, batch: Batch, chunk: int = CHUNK) -> Tensor:
+    """The summed loss of a batch (divide by the tokens of the whole step): the one place where a batch meets a model."""
+    if batch.source is not None:
+        cache = model.new_cache(batch.source, batch.source_segments)  # type: ignore[operator]
+        states = model.states(batch.ids, cache, batch.segments)  # type: ignore[operator]
+    else:
+        one_text_a_row = bool((batch.segments == 1).all())
+        states = model.states(batch.ids, None, None if one_text_a_row else batch.segments)  # type: ignore[operator]
+    return cross_entropy(model.head, states, batch.targets, chunk)  # type: ignore[arg-type]
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """The loss is linear in its incoming gradient, so the gradients may be taken in the forward pass and scaled later."""
+
+    @staticmethod
+    def forward(ctx, head: Callable, states: Tensor, targets: Tensor, chunk: int, *parameters: Tensor) -> Tensor:
+        # Only tokens that have a target go through the head: padding and masked prompts cost nothing.
+        where = (targets.flatten() != IGNORED).nonzero()[:, 0]
+        flat, wanted = states.detach().flatten(0, 1), targets.flatten()[where]
+        total = torch.zeros((), dtype=torch.float32, device=states.device)
+        need = [p for p in parameters if p.requires_grad]
+        learning = ctx.needs_input_grad[1] or bool(need)
+        grad_states = torch.zeros_like(flat) if learning else None
+        grads = [torch.zeros_like(p, dtype=torch.float32) for p in need] if learning else []
+        for rows, target in zip(where.split(chunk), wanted.split(chunk), strict=True):
+            with torch.set_grad_enabled(learning):
+                part = flat[rows].requires_grad_(learning)
+                loss = F.cross_entropy(head(part).float(), target, reduction="sum")
+            total += loss.detach()
+            if learning:
+                first, *others = torch.autograd.grad(loss, [part, *need])
+                grad_states[rows] = first  # type: ignore[index]
+                for total_grad, grad in zip(grads, others, strict=True):
+                    total_grad += grad
+        if learning:
+            ctx.save_for_backward(grad_states.view_as(states), *(g.to(p.dtype) for g, p in zip(grads, need, strict=True)))  # type: ignore[union-attr]
+        return total
+
+    @staticmethod
+    def backward(ctx, grad_total: Tensor):  # type: ignore[override]
+        grad_states, *grads = ctx.saved_tensors
+        return None, grad_states * grad_total, None, None, *(g * grad_total for g in grads)

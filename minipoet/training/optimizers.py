@@ -1,0 +1,57 @@
+"""The optimiser and the learning rate: AdamW with decay groups, Muon for matrices, warm-up and cosine.
+
+Papers: AdamW https://arxiv.org/abs/1711.05101; Muon https://kellerjordan.github.io/posts/muon/
+Chapter: docs/training.md
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from minipoet.training.settings import TrainSettings
+
+
+def learning_rate(step: int, settings: TrainSettings) -> float:
+    """The factor on the learning rate at a step: linear warm-up, then flat, cosine or linear decay to `final_lr`."""
+    if step < settings.warmup:
+        return (step + 1) / settings.warmup
+    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    if settings.schedule == "constant":
+        return 1.0
+    if settings.schedule == "cosine":
+        shape = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    else:  # "linear": flat for the first part, then straight down
+        shape = min(1.0, (1 - done) / settings.decay)
+    return settings.final_lr + (1 - settings.final_lr) * max(0.0, shape)
+
+
+def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+    """The optimisers for what is trainable in the model; every group remembers its `base_lr`.
+
+    Decay pulls at matrices only: a bias or a norm's weight has a scale of its own. With `optimizer="muon"` the matrices
+    of the blocks go to Muon, which makes each update orthogonal; embeddings, head and vectors stay with AdamW.
+    Raises ValueError if nothing trains.
+    """
+    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if not trainable:
+        raise ValueError("Nothing to train: no parameter requires a gradient. Add an adapter, or unfreeze the model.")
+    muon = [p for name, p in trainable if settings.optimizer == "muon" and p.ndim == 2 and name.startswith("blocks.")]
+    of_muon = {id(p) for p in muon}
+    rest = [p for _, p in trainable if id(p) not in of_muon]
+    groups = [
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    optimizers: list[torch.optim.Optimizer] = []
+    if groups:
+        optimizers.append(torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=1e-8))
+    if muon:
+        optimizers.append(torch.optim.Muon(muon, lr=settings.muon_lr, weight_decay=settings.weight_decay, momentum=0.95))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["base_lr"] = group["lr"]
+    return optimizers

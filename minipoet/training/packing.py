@@ -1,0 +1,145 @@
+"""From texts to batches: whole poems packed into rows of one length, instead of padding.
+
+A row holds several texts; `segments` says which token belongs to which, and the model lets no token look into another
+text. A batch is a pure function of (texts, settings, seed, step, rank, world): a resumed run sees what an undisturbed
+one would have seen. `cut` divides texts that are longer than a row, `pack` fills rows, `Batches` makes the tensors.
+
+Chapter: docs/training.md
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+IGNORED = -100  # a target that costs nothing: PyTorch's own convention
+
+
+class Batch(NamedTuple):
+    """ids, segments, targets: (B, T) each; targets[b, t] is the token after ids[b, t] in its text, or −100.
+
+    source and source_segments, (B, S), are what an encoder reads; None for a model that only goes on from a text.
+    """
+
+    ids: Tensor
+    segments: Tensor
+    targets: Tensor
+    source: Tensor | None = None
+    source_segments: Tensor | None = None
+
+    def tokens(self) -> int:
+        """How many tokens the loss is averaged over."""
+        return int((self.targets != IGNORED).sum())
+
+    def to(self, device) -> Batch:
+        """The same batch on another device."""
+        return Batch(*(None if t is None else t.to(device, non_blocking=True) for t in self))
+
+
+def cut(ids: Sequence[int], length: int, breaks: Iterable[int] = ()) -> list[np.ndarray]:
+    """Pieces of at most `length` tokens whose last token is the first of the next: each token but the first is a target once.
+
+    A piece ends at the last token of its second half that is in `breaks` (line ends), where there is one.
+    """
+    array = np.asarray(ids, dtype=np.int32)
+    ends = np.flatnonzero(np.isin(array, list(breaks)))
+    pieces, start = [], 0
+    while len(array) - start > length:
+        stop = start + length
+        k = int(np.searchsorted(ends, stop - 1, side="right")) - 1
+        if k >= 0 and ends[k] > start + length // 2:
+            stop = int(ends[k]) + 1
+        pieces.append(array[start:stop])
+        start = stop - 1
+    pieces.append(array[start:])
+    return [piece for piece in pieces if len(piece) > 1]
+
+
+def pack(lengths: Sequence[int], room: int, order: Sequence[int], open_rows: int = 64) -> list[list[int]]:
+    """Rows of indices whose lengths sum to at most room: texts in the given order, each into the fullest row it fits in.
+
+    Only the `open_rows` fullest rows that are not full stay open, so it is linear and the order stays nearly random.
+    Raises ValueError for a text longer than room.
+    """
+    rows: list[list[int]] = []
+    space: list[tuple[int, int]] = []  # (room left, row), sorted
+    for index in order:
+        length = lengths[index]
+        if length > room:
+            raise ValueError(f"Text {index} takes {length} places, but a row has {room}: cut it first (training.cut).")
+        k = bisect_left(space, (length, -1))
+        if k < len(space):
+            left, row = space.pop(k)
+        else:
+            left, row = room, len(rows)
+            rows.append([])
+        rows[row].append(index)
+        if left > length:
+            insort(space, (left - length, row))
+            if len(space) > open_rows:
+                space.pop(0)  # the fullest: the least likely to be of use
+    return rows
+
+
+class Batches:
+    """Batches of `rows` rows of `length` tokens, without end: epoch after epoch, each in an order of its own.
+
+    texts: token ids, each with its start and end tokens. Longer ones are cut at `breaks`.
+    Raises ValueError if there is nothing to learn from.
+    """
+
+    def __init__(self, texts: Iterable[Sequence[int]], length: int, rows: int, seed: int = 0, breaks: Iterable[int] = ()):
+        breaks = list(breaks)
+        self.texts = [piece for ids in texts for piece in cut(ids, length + 1, breaks)]
+        if not self.texts:
+            raise ValueError("There is no text of two tokens or more to make batches of.")
+        self.length, self.rows, self.seed = length, rows, seed
+        self.lengths = [len(text) - 1 for text in self.texts]  # the last token is only a target
+        self._plan = lru_cache(maxsize=2)(self._make_plan)
+
+    def epoch_tokens(self) -> int:
+        """Targets in one pass over all texts."""
+        return sum(self.lengths)
+
+    def steps_per_epoch(self, epoch: int = 0, world: int = 1) -> int:
+        """Batches (over all ranks together) that epoch takes; it differs by a row or so from epoch to epoch."""
+        return -(-len(self._plan(epoch)) // (self.rows * world))
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """The batch of a step, counted from 0 over all epochs, for one of `world` processes."""
+        epoch = 0
+        while step >= (n := self.steps_per_epoch(epoch, world)):
+            step, epoch = step - n, epoch + 1
+        first = (step * world + rank) * self.rows
+        return self._tensors(self._plan(epoch)[first : first + self.rows])
+
+    def once(self) -> Iterable[Batch]:
+        """All texts once, for measuring: longest rows first, in a fixed order."""
+        order = sorted(range(len(self.texts)), key=lambda i: (-self.lengths[i], i))
+        rows = pack(self.lengths, self.length, order)
+        for first in range(0, len(rows), self.rows):
+            yield self._tensors(rows[first : first + self.rows])
+
+    def _make_plan(self, epoch: int) -> list[list[int]]:
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.texts)).tolist()
+        rows = pack(self.lengths, self.length, order)
+        return [rows[i] for i in np.random.default_rng((self.seed, epoch, 1)).permutation(len(rows))]
+
+    def _tensors(self, rows: list[list[int]]) -> Batch:
+        width = max((sum(self.lengths[index] for index in row) for row in rows), default=1)
+        shape = (max(len(rows), 1), width)
+        ids, segments = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        targets = np.full(shape, IGNORED, dtype=np.int64)
+        for r, row in enumerate(rows):
+            start = 0
+            for number, index in enumerate(row, start=1):
+                text, end = self.texts[index], start + self.lengths[index]
+                ids[r, start:end], targets[r, start:end], segments[r, start:end] = text[:-1], text[1:], number
+                start = end
+        return Batch(torch.from_numpy(ids), torch.from_numpy(segments), torch.from_numpy(targets))
