@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from minipoet.models.attention import additive, attend, visibility
 from minipoet.models.cache import KVCache, LayerPast
 from minipoet.models.layers import activation, context_error
+from minipoet.models.names import Row
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,40 @@ class Block(nn.Module):
         return x + self.dropout(self.mlp(self.norm2(x))), kv
 
 
+# (published, ours, transform). Conv1D of the published files keeps its matrix as (in, out): y = x W + b.
+NAMES: tuple[Row, ...] = (
+    ("transformer.wte.weight", "embed.weight", None),
+    ("transformer.wpe.weight", "positions.weight", None),
+    ("transformer.h.{i}.ln_1.weight", "blocks.{i}.norm1.weight", None),
+    ("transformer.h.{i}.ln_1.bias", "blocks.{i}.norm1.bias", None),
+    ("transformer.h.{i}.attn.c_attn.weight", "blocks.{i}.attn.qkv.weight", "transpose"),
+    ("transformer.h.{i}.attn.c_attn.bias", "blocks.{i}.attn.qkv.bias", None),
+    ("transformer.h.{i}.attn.c_proj.weight", "blocks.{i}.attn.out.weight", "transpose"),
+    ("transformer.h.{i}.attn.c_proj.bias", "blocks.{i}.attn.out.bias", None),
+    ("transformer.h.{i}.ln_2.weight", "blocks.{i}.norm2.weight", None),
+    ("transformer.h.{i}.ln_2.bias", "blocks.{i}.norm2.bias", None),
+    ("transformer.h.{i}.mlp.c_fc.weight", "blocks.{i}.mlp.up.weight", "transpose"),
+    ("transformer.h.{i}.mlp.c_fc.bias", "blocks.{i}.mlp.up.bias", None),
+    ("transformer.h.{i}.mlp.c_proj.weight", "blocks.{i}.mlp.down.weight", "transpose"),
+    ("transformer.h.{i}.mlp.c_proj.bias", "blocks.{i}.mlp.down.bias", None),
+    ("transformer.ln_f.weight", "norm.weight", None),
+    ("transformer.ln_f.bias", "norm.bias", None),
+    ("lm_head.weight", "head.weight", None),
+)
+
+
 class GPT2(nn.Module):
     """The model contract (docs/contributing.md): `logits = model(ids, cache, segments)`, (B, T) -> (B, T, V)."""
 
     model_type = "gpt2"
+    architecture = "GPT2LMHeadModel"
+    task_type = "CAUSAL_LM"
     config_class = GPT2Config
-    default_targets = ("attn.qkv",)  # what PEFT adapts when it is not told: c_attn
+    prefix = "transformer."  # old files leave it out
+    ignored = (r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",)  # buffers of the causal mask in old files
+    unsupported: ClassVar = {"add_cross_attention": False}
+    names = NAMES
+    origin = ""  # where it was loaded from
 
     def __init__(self, config: GPT2Config):
         super().__init__()
@@ -187,25 +217,3 @@ class GPT2(nn.Module):
     def _compute_dtype(x: Tensor) -> torch.dtype:
         device = x.device.type
         return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-
-
-# (published, ours, transform). Conv1D of the published files keeps its matrix as (in, out): y = x W + b.
-GPT2.names = (  # type: ignore[attr-defined]
-    ("transformer.wte.weight", "embed.weight", None),
-    ("transformer.wpe.weight", "positions.weight", None),
-    ("transformer.h.{i}.ln_1.weight", "blocks.{i}.norm1.weight", None),
-    ("transformer.h.{i}.ln_1.bias", "blocks.{i}.norm1.bias", None),
-    ("transformer.h.{i}.attn.c_attn.weight", "blocks.{i}.attn.qkv.weight", "transpose"),
-    ("transformer.h.{i}.attn.c_attn.bias", "blocks.{i}.attn.qkv.bias", None),
-    ("transformer.h.{i}.attn.c_proj.weight", "blocks.{i}.attn.out.weight", "transpose"),
-    ("transformer.h.{i}.attn.c_proj.bias", "blocks.{i}.attn.out.bias", None),
-    ("transformer.h.{i}.ln_2.weight", "blocks.{i}.norm2.weight", None),
-    ("transformer.h.{i}.ln_2.bias", "blocks.{i}.norm2.bias", None),
-    ("transformer.h.{i}.mlp.c_fc.weight", "blocks.{i}.mlp.up.weight", "transpose"),
-    ("transformer.h.{i}.mlp.c_fc.bias", "blocks.{i}.mlp.up.bias", None),
-    ("transformer.h.{i}.mlp.c_proj.weight", "blocks.{i}.mlp.down.weight", "transpose"),
-    ("transformer.h.{i}.mlp.c_proj.bias", "blocks.{i}.mlp.down.bias", None),
-    ("transformer.ln_f.weight", "norm.weight", None),
-    ("transformer.ln_f.bias", "norm.bias", None),
-    ("lm_head.weight", "head.weight", None),
-)

@@ -116,7 +116,7 @@ def _too_small(poems: Sequence[Poem], sizes: list[int], validation: float, wante
     if len(sizes) < 2:
         return (
             f"cannot divide {len(poems)} poem(s) into training and validation: they make {len(sizes)} group(s) of "
-            "poems that belong together (parts of one work, or with lines in common); bring at least two different poems"
+            "poems that belong together (parts of one work, or lines in common); bring at least two different poems"
         )
     if 2 * wanted > total:
         return (

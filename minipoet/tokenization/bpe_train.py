@@ -79,25 +79,20 @@ def learn_merges(
 
     No merge makes a token of `forbidden`: a text that spells a special token stays ordinary text.
     """
-    ids = {token: id for id, token in enumerate(tokens)}
-    corpus = _Corpus(words, [ids[symbol] for symbol in byte_alphabet().values()])
-    queue = _PairQueue(corpus)
-    merges: dict[Pair, None] = {}
-    while len(tokens) < vocab_size and (best := queue.pop(min_frequency)):
-        pair, places = best
-        token = tokens[pair[0]] + tokens[pair[1]]
-        if token in forbidden:
+    id_of = {token: id for id, token in enumerate(tokens)}
+    corpus = _Corpus(words, [id_of[symbol] for symbol in byte_alphabet().values()])
+    queue = _PairQueue(corpus.pairs(), min_frequency)
+    merges: list[tuple[str, str]] = []
+    while len(tokens) < vocab_size and (best := queue.pop()):
+        (left, right), places = best
+        merge = (tokens[left], tokens[right])
+        if "".join(merge) in forbidden:
             continue
-        if token not in ids:
-            ids[token] = len(tokens)
-            tokens.append(token)
-        # Two pairs may spell one token (но+го, н+ого), and a pair that was done can so arise again. The library then
-        # counts it as learnt now; so do we.
-        merges.pop(pair, None)
-        merges[pair] = None
-        broken, made = corpus.join(pair, places, ids[token])
+        merges.append(merge)
+        tokens.append("".join(merge))
+        broken, made = corpus.join((left, right), places, new=len(tokens) - 1)
         queue.update(broken, made)
-    return [(tokens[left], tokens[right]) for left, right in merges]
+    return merges
 
 
 class _Corpus:
@@ -123,8 +118,8 @@ class _Corpus:
         self.symbol = symbol_of[row]
         self.before = np.arange(-1, count - 1, dtype=np.int32)
         self.following = np.arange(1, count + 1, dtype=np.int32)
-        self.word = np.cumsum(row == BORDER_BYTE, dtype=np.int32) - 1
-        self.frequency = np.array([*words.values(), 0], dtype=np.int64)[self.word]
+        word = np.cumsum(row == BORDER_BYTE) - 1
+        self.frequency = np.array([*words.values(), 0], dtype=np.int64)[word]
 
     def pairs(self) -> Iterator[tuple[Pair, int, Places]]:
         """Each pair of neighbours, how often it stands in the texts, and its places."""
@@ -142,7 +137,7 @@ class _Corpus:
         places = self._valid(pair, places)
         swallowed = self.following[places]
         after = self.following[swallowed]
-        before_was, after_was = self.symbol[self.before[places]], self.symbol[after]
+        before_was = self.symbol[self.before[places]]
         self.symbol[swallowed] = BORDER
         self.symbol[places] = new
         self.following[places] = after
@@ -160,7 +155,7 @@ class _Corpus:
 
         # To the right b+y was broken and ab+y made.
         after_is = self.symbol[after]
-        inner = (after_is != BORDER) & (after_is == after_was)
+        inner = (after_is != BORDER) & (after_is != new)
         for y, count, group in self._group(after_is[inner], places[inner]):
             broken.append(((right, y), count))
             made.append(((new, y), count, group))
@@ -199,48 +194,41 @@ class _Corpus:
 class _PairQueue:
     """The pairs by frequency, the most frequent first, of equals the one with the smaller ids.
 
-    A heap cannot change an entry inside, so counts are kept beside it: an entry that comes up with a count that is
-    not true any more goes back with the true one. Counts of pairs in the heap only fall, so nothing is missed.
+    A pair is made once, by the merge that makes the younger of its two symbols (a token has only one way to arise:
+    in a stretch of text that no merge crosses, merges go the same way wherever it stands). From then on its count
+    only falls, so a pair that is too rare may be forgotten. A heap cannot change an entry inside; the true counts
+    are kept beside it, and an entry that comes up with an old count goes back with the true one.
     """
 
-    def __init__(self, corpus: _Corpus) -> None:
-        self._corpus = corpus
+    def __init__(self, pairs: Iterable[tuple[Pair, int, Places]], min_frequency: int) -> None:
+        self._min_frequency = max(1, min_frequency)
         self._counts: dict[Pair, int] = {}
-        self._places: dict[Pair, list[Places]] = {}
-        self._heap: list[tuple[int, int, int, int]] = []  # -count, left, right, which of the pair's lists of places
-        self.update([], corpus.pairs())
+        self._places: dict[Pair, Places] = {}
+        self._heap: list[tuple[int, Pair]] = []  # -count, pair
+        self.update([], pairs)
 
     def update(self, broken: Iterable[tuple[Pair, int]], made: Iterable[tuple[Pair, int, Places]]) -> None:
         """Take in what a merge did."""
         for pair, count in broken:
-            self._counts[pair] -= count
+            if pair in self._counts:
+                self._counts[pair] -= count
         for pair, count, places in made:
-            count = self._counts[pair] = self._counts.get(pair, 0) + count
-            lists = self._places.setdefault(pair, [])
-            heapq.heappush(self._heap, (-count, *pair, len(lists)))
-            lists.append(places)
+            if count >= self._min_frequency:
+                self._counts[pair] = count
+                self._places[pair] = places
+                heapq.heappush(self._heap, (-count, pair))
 
-    def pop(self, min_frequency: int) -> tuple[Pair, Places] | None:
-        """The most frequent pair and its places; None when no pair stands `min_frequency` times."""
+    def pop(self) -> tuple[Pair, Places] | None:
+        """The most frequent pair and its places; None when no pair is frequent enough."""
         while self._heap:
-            negative, left, right, which = self._heap[0]
-            count = self._counts[left, right]
-            if count != -negative:
-                heapq.heapreplace(self._heap, (-count, left, right, which))
-                continue
-            if count < max(1, min_frequency):
-                return None
-            heapq.heappop(self._heap)
-            return (left, right), self._take_places((left, right), which)
+            negative, pair = self._heap[0]
+            count = self._counts[pair]
+            if count == -negative:
+                heapq.heappop(self._heap)
+                return pair, self._places.pop(pair)
+            if count >= self._min_frequency:
+                heapq.heapreplace(self._heap, (-count, pair))
+            else:
+                heapq.heappop(self._heap)
+                del self._counts[pair], self._places[pair]
         return None
-
-    def _take_places(self, pair: Pair, which: int) -> Places:
-        """The places of one entry. If the pair arose anew since, also its other places in the same words."""
-        lists = self._places[pair]
-        places = lists[which]
-        lists[which] = places[:0]
-        if len(lists) == 1:
-            return places
-        words = self._corpus.word
-        others = np.concatenate([places, *lists])
-        return np.sort(others[np.isin(words[others], words[places])])

@@ -1,0 +1,162 @@
+"""A model from a folder, and back: what its publishers ship is read as it is, and what we write others can read.
+
+The model is built on the meta device (shapes without memory); then each tensor of the file takes its place, one at a
+time. Loading is strict: every tensor is used or known to be ignored, every parameter is filled or tied, and all that
+is wrong is told in one error.
+
+Chapter: docs/checkpoints.md
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minipoet.files import read_json, write_json_atomic, write_tensors_atomic
+from minipoet.models.families import family, make_config
+from minipoet.models.memory import available_memory
+from minipoet.models.names import NameTable, apply
+from minipoet.models.weights import CheckpointError, read_tensors, weight_files
+
+SHARD = 2 * 1024**3  # bytes in a file we write
+
+
+def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> nn.Module:
+    """The model of a folder with a config.json and weights, in evaluation mode.
+
+    dtype None: the file's own; but fp16 on a CPU becomes fp32 (a CPU multiplies halves slowly or not at all), or bf16
+    where fp32 does not fit in memory, with a warning. Raises CheckpointError.
+    """
+    folder = Path(folder)
+    config_file = folder / "config.json"
+    if not config_file.exists():
+        raise CheckpointError(f"{folder} is not a model's folder: it has no config.json.")
+    values = read_json(config_file)
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{config_file} should hold a JSON object, but holds a {type(values).__name__}.")
+    cls = family(values.get("model_type"))
+    with torch.device("meta"):
+        model = cls(make_config(cls, values))
+    device = torch.device(device)
+    if dtype is None:
+        dtype = _dtype_for(folder, device)
+    _fill(model, folder, dtype, device)
+    model.tie()
+    model.origin = str(folder)
+    return model.eval()
+
+
+def _fill(model: Any, folder: Path, dtype: torch.dtype | None, device: torch.device) -> None:
+    names = NameTable(model.names)
+    expected = {name: p.shape for name, p in model.named_parameters(remove_duplicate=False)}
+    tied = set(expected) - {name for name, _ in model.named_parameters()}
+    filled: dict[str, Tensor] = {}
+    copies: dict[str, Tensor] = {}  # of tied tensors, which old files hold twice
+    left_over, wrong = [], []
+    for published, tensor in read_tensors(folder):
+        if any(re.fullmatch(pattern, published) for pattern in model.ignored):
+            continue
+        found = names.ours(published) or names.ours(model.prefix + published)
+        if found is None or found[0] not in expected:
+            left_over.append(published)
+            continue
+        ours, transform = found
+        tensor = apply(transform, tensor)
+        if tensor.shape != expected[ours]:
+            wrong.append(f"{published} is {tuple(tensor.shape)}, the config asks for {tuple(expected[ours])}")
+        elif ours in tied:
+            copies[ours] = tensor
+        else:
+            keep = tensor.dtype if dtype is None or not tensor.is_floating_point() else dtype
+            filled[ours] = tensor.to(device, keep, memory_format=torch.contiguous_format).contiguous()
+    missing = [names.published(name)[0] for name in expected if name not in filled and name not in tied]  # type: ignore[index]
+    for name, tensor in copies.items():
+        source = next(other for other in filled if other not in tied and model.get_parameter(other) is model.get_parameter(name))
+        if not torch.equal(filled[source].cpu(), tensor.to(filled[source].dtype)):
+            wrong.append(f"{name} differs from {source}, but the config ties them (set tie_word_embeddings to false)")
+    if missing or left_over or wrong:
+        raise CheckpointError(_disagreement(folder, missing, left_over, wrong))
+    for name, tensor in filled.items():
+        path, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
+
+
+def _disagreement(folder: Path, missing: list[str], left_over: list[str], wrong: list[str]) -> str:
+    lines = [f"The weights in {folder} do not fit its config.json:"]
+    for title, names in (("missing", missing), ("left over", left_over), ("wrong", wrong)):
+        if names:
+            shown = names if len(names) <= 20 else [*names[:20], f"… and {len(names) - 20} more"]
+            lines.append(f"  {title} ({len(names)}): " + "; ".join(shown))
+    return "\n".join([*lines, "Is it the right config.json? Fetch the folder again if a download was cut short."])
+
+
+def _dtype_for(folder: Path, device: torch.device) -> torch.dtype | None:
+    """None keeps each tensor's own type."""
+    types = {tensor.dtype for _, tensor in read_tensors(folder) if tensor.is_floating_point()}
+    if device.type != "cpu" or torch.float16 not in types:
+        return None
+    size = sum(path.stat().st_size for path in weight_files(folder))
+    if 2 * size < 0.9 * available_memory():
+        return torch.float32
+    warnings.warn(
+        f"{folder}: {2 * size / 1e9:.1f} GB in fp32 do not fit in memory; loaded in bf16 instead of its own fp16. "
+        f"Give dtype=torch.float32 to force it.",
+        stacklevel=3,
+    )
+    return torch.bfloat16
+
+
+def save_model(model: Any, folder: str | Path, extra: dict[str, Any] | None = None) -> None:
+    """Write config.json and safetensors (in shards above 2 GB) that transformers reads. `extra` goes to config.json.
+
+    Each file is whole or not there; the config comes last, so that a folder without one is an unfinished one.
+    """
+    folder = Path(folder)
+    names = NameTable(model.names)
+    published = {}
+    for name, parameter in model.named_parameters():  # a tied tensor comes once
+        found = names.published(name)
+        assert found is not None, f"{name} is not in the family's table of names"
+        published[found[0]] = (parameter.detach(), found[1])
+    (folder / "config.json").unlink(missing_ok=True)
+    shards = _divide({name: t.numel() * t.element_size() for name, (t, _) in published.items()})
+    weight_map = {}
+    for number, shard in enumerate(shards, start=1):
+        file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        tensors = {name: apply(published[name][1], published[name][0]).contiguous() for name in shard}
+        write_tensors_atomic(folder / file, tensors, {"format": "pt"})
+        weight_map |= dict.fromkeys(shard, file)
+    _remove_old(folder, set(weight_map.values()))
+    if len(shards) > 1:
+        size = sum(t.numel() * t.element_size() for t, _ in published.values())
+        index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+        write_json_atomic(folder / "model.safetensors.index.json", index)
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    config = {"model_type": model.model_type, "architectures": [model.architecture], "dtype": dtype, **asdict(model.config)}
+    write_json_atomic(folder / "config.json", config | (extra or {}))
+
+
+def _divide(sizes: dict[str, int]) -> list[list[str]]:
+    shards: list[list[str]] = [[]]
+    room = SHARD
+    for name, size in sizes.items():
+        if size > room and shards[-1]:
+            shards.append([])
+            room = SHARD
+        shards[-1].append(name)
+        room -= size
+    return shards
+
+
+def _remove_old(folder: Path, written: set[str]) -> None:
+    """Weights that an earlier save left here would be read before or beside the new ones."""
+    for pattern in ("model*.safetensors", "model.safetensors.index.json", "pytorch_model*"):
+        for path in folder.glob(pattern):
+            if path.name not in written:
+                path.unlink()

@@ -1,0 +1,44 @@
+"""How many parameters, and how much memory: what to know before loading a model.
+
+Chapter: docs/checkpoints.md
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from torch import nn
+
+
+class Counts(NamedTuple):
+    """Parameters that train, and all of them; a tied tensor counts once, an adapter's parameters count too."""
+
+    trainable: int
+    all: int
+
+    @property
+    def share(self) -> float:
+        """Trainable per cent."""
+        return 100 * self.trainable / self.all if self.all else 0.0
+
+
+def count_parameters(model: nn.Module) -> Counts:
+    """Counts from the shapes alone: a model on the meta device will do."""
+    parameters = list(model.parameters())
+    return Counts(sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters))
+
+
+def available_memory() -> int:
+    """Bytes of memory that a program may still take on this machine (its physical memory where nothing better is known)."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 1 << 62
