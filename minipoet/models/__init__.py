@@ -1,0 +1,15 @@
+"""Models: what turns token ids into the probabilities of the next one.
+
+base         the contract of every family              attention    who sees whom, and what is taken
+gpt2         GPT-2, ruGPT3, poet-tiny                  cache        keys and values of what was read
+checkpoint   a model from a folder, and back           weights      the tensors in a folder's files
+names        published names <-> ours                  families     which class reads which model_type
+memory       counting parameters and memory            layers       small shared formulae
+"""
+
+from minipoet.models.base import LanguageModel
+from minipoet.models.checkpoint import load_model, save_model
+from minipoet.models.memory import Counts, count_parameters
+from minipoet.models.weights import CheckpointError
+
+__all__ = ["CheckpointError", "Counts", "LanguageModel", "count_parameters", "load_model", "save_model"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,18 @@ import torch
 from torch import Tensor, nn
 
 from minipoet.files import read_json, write_json_atomic, write_tensors_atomic
+from minipoet.models.base import LanguageModel
 from minipoet.models.families import family, make_config
 from minipoet.models.memory import available_memory
-from minipoet.models.names import NameTable, apply
+from minipoet.models.names import apply
 from minipoet.models.weights import CheckpointError, read_tensors, weight_files
 
 SHARD = 2 * 1024**3  # bytes in a file we write
 
 
-def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> nn.Module:
+def load_model(
+    folder: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+) -> LanguageModel:
     """The model of a folder with a config.json and weights, in evaluation mode.
 
     dtype None: the file's own; but fp16 on a CPU becomes fp32 (a CPU multiplies halves slowly or not at all), or bf16
@@ -52,8 +56,8 @@ def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str
     return model.eval()
 
 
-def _fill(model: Any, folder: Path, dtype: torch.dtype | None, device: torch.device) -> None:
-    names = NameTable(model.names)
+def _fill(model: LanguageModel, folder: Path, dtype: torch.dtype | None, device: torch.device) -> None:
+    names = model.name_table()
     expected = {name: p.shape for name, p in model.named_parameters(remove_duplicate=False)}
     tied = set(expected) - {name for name, _ in model.named_parameters()}
     filled: dict[str, Tensor] = {}
@@ -112,15 +116,20 @@ def _dtype_for(folder: Path, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16
 
 
-def save_model(model: Any, folder: str | Path, extra: dict[str, Any] | None = None) -> None:
+def save_model(
+    model: LanguageModel,
+    folder: str | Path,
+    extra: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write config.json and safetensors (in shards above 2 GB) that transformers reads. `extra` goes to config.json.
 
-    Each file is whole or not there; the config comes last, so that a folder without one is an unfinished one.
+    parameters, by our names, are written instead of the model's own (which may carry adapters between them). Each file is whole or not there; the config comes last, so that a folder without one is an unfinished one.
     """
     folder = Path(folder)
-    names = NameTable(model.names)
+    names = model.name_table()
     published = {}
-    for name, parameter in model.named_parameters():  # a tied tensor comes once
+    for name, parameter in (parameters or dict(model.named_parameters())).items():  # a tied tensor comes once
         found = names.published(name)
         assert found is not None, f"{name} is not in the family's table of names"
         published[found[0]] = (parameter.detach(), found[1])
@@ -139,7 +148,7 @@ def save_model(model: Any, folder: str | Path, extra: dict[str, Any] | None = No
         write_json_atomic(folder / "model.safetensors.index.json", index)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     config = {"model_type": model.model_type, "architectures": [model.architecture], "dtype": dtype, **asdict(model.config)}
-    write_json_atomic(folder / "config.json", config | (extra or {}))
+    write_json_atomic(folder / "config.json", config | dict(extra or {}))
 
 
 def _divide(sizes: dict[str, int]) -> list[list[str]]:

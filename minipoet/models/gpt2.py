@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from minipoet.models.attention import additive, attend, visibility
+from minipoet.models.base import LanguageModel
 from minipoet.models.cache import KVCache, LayerPast
 from minipoet.models.layers import activation, context_error
 from minipoet.models.names import Row
@@ -133,18 +134,18 @@ NAMES: tuple[Row, ...] = (
 )
 
 
-class GPT2(nn.Module):
-    """The model contract (docs/contributing.md): `logits = model(ids, cache, segments)`, (B, T) -> (B, T, V)."""
+class GPT2(LanguageModel):
+    """`logits = model(ids, cache, segments)`, (B, T) -> (B, T, V): see `models.base.LanguageModel` for the contract."""
 
     model_type = "gpt2"
     architecture = "GPT2LMHeadModel"
-    task_type = "CAUSAL_LM"
     config_class = GPT2Config
     prefix = "transformer."  # old files leave it out
     ignored = (r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",)  # buffers of the causal mask in old files
     unsupported: ClassVar = {"add_cross_attention": False}
     names = NAMES
-    origin = ""  # where it was loaded from
+
+    config: GPT2Config
 
     def __init__(self, config: GPT2Config):
         super().__init__()
@@ -155,7 +156,6 @@ class GPT2(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.norm = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
-        self.gradient_checkpointing = False
         self.tie()
         self.reset()
 
@@ -208,10 +208,6 @@ class GPT2(nn.Module):
         if cache is not None:
             cache.advance(T, segments)
         return self.norm(x)
-
-    def forward(self, ids: Tensor, cache: KVCache | None = None, segments: Tensor | None = None) -> Tensor:
-        """Logits of the next token after each of these: (B, T) -> (B, T, V)."""
-        return self.head(self.states(ids, cache, segments))
 
     @staticmethod
     def _compute_dtype(x: Tensor) -> torch.dtype:

@@ -130,10 +130,7 @@ def vocabulary_problems(
         problems.append(f"{len(missing)} of the 256 bytes are no tokens, the first {missing[0]!r}")
     if missing := [name for name in special_tokens if name not in vocab]:
         problems.append(f"the special tokens {missing} are not in the vocabulary")
-    if clash := [name for name in special_tokens if name in alphabet_bytes()]:
-        problems.append(f"the special tokens {clash} are single bytes, every text may have them")
-    if len(set(special_tokens)) != len(special_tokens):
-        problems.append(f"a special token is named twice in {list(special_tokens)}")
+    problems += special_problems(special_tokens)
     unknown = [pair for pair in merges if not {pair[0], pair[1], pair[0] + pair[1]} <= vocab.keys()]
     if unknown:
         problems.append(
@@ -160,6 +157,16 @@ class MergeTable:
     def __init__(self, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
         self.ranks = {(vocab[left], vocab[right]): rank for rank, (left, right) in enumerate(merges)}
         self.products = [vocab[left + right] for left, right in merges]
+
+
+def special_problems(special_tokens: Sequence[str]) -> list[str]:
+    """What keeps names from being special tokens; empty if all is well."""
+    problems = []
+    if clash := [name for name in special_tokens if not name or name in alphabet_bytes()]:
+        problems.append(f"the special tokens {clash} are empty or single letters, any text may have them")
+    if len(set(special_tokens)) != len(special_tokens):
+        problems.append(f"a special token is named twice in {list(special_tokens)}")
+    return problems
 
 
 class _WordCache(dict[str, tuple[int, ...]]):

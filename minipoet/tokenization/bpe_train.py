@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from minipoet.tokenization.bpe import BPETokenizer, unicode_error
+from minipoet.tokenization.bpe import BPETokenizer, special_problems, unicode_error
 from minipoet.tokenization.byte_level import byte_alphabet, split_words
 
 Pair = tuple[int, int]
@@ -54,6 +54,8 @@ def train_bpe(
         )
     if isinstance(texts, str):
         raise ValueError("train_bpe takes several texts and got one string; write train_bpe([text], ...)")
+    if problems := special_problems(special_tokens):
+        raise ValueError("; ".join(problems))
     words = count_words(texts)
     tokens = [*special_tokens, *sorted(byte_alphabet().values())]
     merges = learn_merges(words, tokens, vocab_size, min_frequency, frozenset(special_tokens))

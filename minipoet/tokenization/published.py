@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -124,18 +125,14 @@ class PublishedTokenizer:
         return None if name is None else self._special_ids[name]
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text. A lone surrogate (no valid Unicode) is a ValueError."""
-        try:
+        """The ids of a text; what the model does not know is its unknown token. A lone surrogate is a ValueError."""
+        with _clear_about_surrogates([text]):
             return self._library.encode(text, add_special_tokens=False).ids
-        except UnicodeEncodeError as error:
-            raise unicode_error(error) from None
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on all cores."""
-        try:
+        with _clear_about_surrogates(texts):
             encodings = self._library.encode_batch_fast(list(texts), add_special_tokens=False)
-        except UnicodeEncodeError as error:
-            raise unicode_error(error) from None
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
@@ -201,6 +198,20 @@ def hide_specials(spec: Mapping[str, Any]) -> dict[str, Any]:
         pairs = merge_pairs(model["merges"])
         model["merges"] = [pair for pair in pairs if not names & {pair[0], pair[1], pair[0] + pair[1]}]
     return spec
+
+
+@contextmanager
+def _clear_about_surrogates(texts: Sequence[str]) -> Iterator[None]:
+    """The library calls a text with half a surrogate pair "no str"; say what is wrong with it."""
+    try:
+        yield
+    except TypeError:
+        for text in texts:
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise unicode_error(error) from None
+        raise
 
 
 def _token_ids(spec: Mapping[str, Any]) -> dict[str, int]:

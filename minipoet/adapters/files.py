@@ -1,0 +1,189 @@
+"""LoRA adapters on disk, in the format of PEFT: adapter_config.json and adapter_model.safetensors.
+
+What PEFT saved is read here and gives the same logits, and the other way round. The published names of the layers come
+from the model's own table. Whatever is in a file and would change the result, but is not supported, is refused by name.
+
+Format: https://huggingface.co/docs/peft/developer_guides/checkpoint. Chapter: docs/lora.md
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from minipoet.adapters.lora import LoRAConfig, Model, active_adapter, adapter_names, attach, lora_layers, set_adapter
+from minipoet.files import read_json, write_json_atomic, write_tensors_atomic
+from minipoet.models.weights import read_bin
+
+CONFIG, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+PREFIX = "base_model.model."
+
+# Settings that change the result; anything but these values is refused.
+_PLAIN: dict[str, tuple[Any, ...]] = {
+    "use_dora": (False,),
+    "bias": ("none",),
+    "modules_to_save": (None, []),
+    "trainable_token_indices": (None, {}, []),
+    "target_parameters": (None, []),
+    "lora_bias": (False,),
+    "use_qalora": (False,),
+    "use_bdlora": (None, False),
+    "layer_replication": (None, []),
+    "alora_invocation_tokens": (None, []),
+    "arrow_config": (None,),
+    "kasa_config": (None,),
+    "monteclora_config": (None,),
+    "velora_config": (None,),
+}
+_PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "eva")  # starts that leave the base's weights as they are
+
+T = TypeVar("T")
+
+
+class AdapterError(ValueError):
+    """An adapter's folder that cannot be loaded on this model: the message says why, and what to do."""
+
+
+def save_adapter(model: nn.Module, folder: str | Path, name: str | None = None) -> None:
+    """Write one adapter (the active one unless named) so that PEFT's `PeftModel.from_pretrained` reads it.
+
+    Raises ValueError if there is no such adapter.
+    """
+    name = name or active_adapter(model) or next(iter(adapter_names(model)), None)
+    if name is None or name not in adapter_names(model):
+        raise ValueError(f"There is no adapter {name or ''!r} to save; the model has {adapter_names(model) or 'none'}.")
+    config: LoRAConfig = model.adapters[name]  # type: ignore[index, union-attr, assignment]
+    table = model.name_table()  # type: ignore[operator]
+    tensors: dict[str, Tensor] = {}
+    transposed, published_names = False, []
+    for ours, layer in lora_layers(model):
+        if name in layer.deltas:
+            published, transform = table.published_module(ours)
+            transposed |= transform == "transpose"
+            published_names.append(published)
+            tensors[f"{PREFIX}{published}.lora_A.weight"] = layer.deltas[name].A  # type: ignore[assignment]
+            tensors[f"{PREFIX}{published}.lora_B.weight"] = layer.deltas[name].B  # type: ignore[assignment]
+    values = {
+        "peft_type": "LORA",
+        "task_type": model.task_type,
+        "base_model_name_or_path": model.origin or None,
+        "inference_mode": True,
+        "r": config.rank,
+        "lora_alpha": config.alpha,
+        "lora_dropout": config.dropout,
+        "use_rslora": config.rslora,
+        "target_modules": published_names,
+        "rank_pattern": dict(config.rank_pattern),
+        "alpha_pattern": dict(config.alpha_pattern),
+        "fan_in_fan_out": transposed,
+        "bias": "none",
+        "init_lora_weights": True,
+        "modules_to_save": None,
+        "use_dora": False,
+    }
+    folder = Path(folder)
+    (folder / CONFIG).unlink(missing_ok=True)  # a folder without a config is an unfinished one
+    write_tensors_atomic(folder / WEIGHTS, tensors, {"format": "pt"})
+    write_json_atomic(folder / CONFIG, values, sort_keys=True)
+
+
+def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Model:
+    """Put a saved LoRA adapter on the model under this name, and make it active. Returns the model, changed in place.
+
+    Raises AdapterError for a folder that is not an adapter, a kind of adapter that is not supported, or one of another
+    model; the model is then as it was.
+    """
+    folder = Path(folder)
+    values = _read_config(folder)
+    weights = _read_weights(folder)
+    table = model.name_table()  # type: ignore[operator]
+    modules: dict[str, dict[str, Tensor]] = {}
+    problems = []
+    for key, tensor in weights.items():
+        published, _, kind = key.removeprefix(PREFIX).removesuffix(".weight").rpartition(".lora_")
+        ours = table.our_module(published) or table.our_module(getattr(model, "prefix", "") + published)
+        if kind not in ("A", "B") or not key.endswith(".weight"):
+            problems.append(f"{key} is not a LoRA matrix of a linear layer")
+        elif ours is None or not _has(model, ours):
+            problems.append(f"{published}: this model has no such layer")
+        else:
+            modules.setdefault(ours, {})[kind] = tensor
+    for ours, pair in modules.items():
+        n_out, n_in = model.get_submodule(ours).weight.shape  # type: ignore[misc, union-attr]
+        shapes = {kind: tuple(t.shape) for kind, t in pair.items()}
+        if set(pair) != {"A", "B"} or shapes["A"][1:] != (n_in,) or shapes["B"] != (n_out, shapes["A"][0]):
+            problems.append(f"{ours} is ({n_out}, {n_in}), but the adapter brings {shapes}")
+    if problems or not modules:
+        listed = "; ".join(problems[:12]) or "no LoRA matrices in it"
+        more = f" (and {len(problems) - 12} more)" if len(problems) > 12 else ""
+        base = values.get("base_model_name_or_path")
+        raise AdapterError(
+            f"The adapter in {folder} does not fit this model: {listed}{more}. "
+            + (f"It was made for {base}: load that base first." if base else "Load the base that it was made for.")
+        )
+    config = LoRAConfig(
+        rank=values.get("r", 8),
+        alpha=values.get("lora_alpha", 8),
+        dropout=values.get("lora_dropout", 0.0),
+        rslora=values.get("use_rslora", False),
+        targets=tuple(modules),
+        rank_pattern=values.get("rank_pattern") or {},
+        alpha_pattern=values.get("alpha_pattern") or {},
+    )
+    ranks = {ours: config.of(ours, table.published_module(ours)[0])[0] for ours in modules}
+    odd = [f"{ours}: rank {pair['A'].shape[0]}, config {ranks[ours]}" for ours, pair in modules.items() if pair["A"].shape[0] != ranks[ours]]
+    if odd:
+        raise AdapterError(f"{folder}: the config and the matrices disagree ({'; '.join(odd[:12])}): fetch the folder again.")
+    before = active_adapter(model)
+    attach(model, config, name)
+    with torch.no_grad():
+        for ours, pair in modules.items():
+            delta = model.get_submodule(ours).deltas[name]  # type: ignore[union-attr, index]
+            delta.A.copy_(pair["A"])
+            delta.B.copy_(pair["B"])
+    assert before != name
+    return set_adapter(model, name)
+
+
+def _has(model: nn.Module, name: str) -> bool:
+    try:
+        return hasattr(model.get_submodule(name), "weight")
+    except AttributeError:
+        return False
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.exists():
+        found = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+        raise AdapterError(f"{folder} is not an adapter's folder: no {CONFIG} in it (found {', '.join(found) or 'nothing'}).")
+    values = read_json(path)
+    if not isinstance(values, dict) or "peft_type" not in values:
+        raise AdapterError(f"{path} is not a PEFT config: it has no peft_type.")
+    if values["peft_type"] != "LORA":
+        raise AdapterError(f"{path} is an adapter of the kind {values['peft_type']}; only LORA can be loaded.")
+    odd = [f"{key} = {json.dumps(values[key])}" for key, plain in _PLAIN.items() if values.get(key, plain[0]) not in plain]
+    start = values.get("init_lora_weights", True)
+    if start not in _PLAIN_STARTS and not (isinstance(start, str) and start.startswith("eva")):
+        odd.append(f"init_lora_weights = {start!r} (it changes the base's weights)")
+    if odd:
+        raise AdapterError(f"{path} uses what minipoet does not support: {', '.join(odd)}.")
+    return values
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    path = folder / WEIGHTS
+    if not path.exists() and (folder / OLD_WEIGHTS).exists():
+        return read_bin(folder / OLD_WEIGHTS)
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise AdapterError(f"{folder} has a config but no {WEIGHTS}: saving it was cut short; save it again.") from error
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(f"{path} is broken or cut short ({error}): fetch or save it again.") from error

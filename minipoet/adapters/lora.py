@@ -1,0 +1,231 @@
+"""LoRA: leave the matrix W as it is, and learn a small one beside it: y = W x + s · B A x.
+
+A is (R, in), B is (out, R), and R is small: to change W = (out, in) by a matrix of rank R takes R · (in + out) numbers
+instead of out · in. B starts at zero, so that the adapted model starts as the base; A starts at random, or else both
+would have a zero gradient for ever. s = alpha / R (or alpha / √R, rsLoRA, which keeps large ranks from going quiet).
+
+`LoRALinear` wraps a linear layer and holds any number of adapters by name; the functions below put them on a model,
+switch between them, and merge one into the weights.
+
+Papers: Hu et al. 2021, https://arxiv.org/abs/2106.09685; rsLoRA: https://arxiv.org/abs/2312.03732
+Chapter: docs/lora.md
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minipoet.adapters.targets import find_targets
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class LoRAConfig:
+    """Settings of one adapter; the patterns give some modules (regular expression on the name) a value of their own."""
+
+    rank: int = 8
+    alpha: float = 16
+    dropout: float = 0.0
+    rslora: bool = False
+    targets: tuple[str, ...] | str = ("attn.qkv",)
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self):
+        wrong = [f"rank must be a whole number of at least 1, got {r!r}" for r in (self.rank, *self.rank_pattern.values())
+                 if not isinstance(r, int) or r < 1]  # fmt: skip
+        if not 0 <= self.dropout < 1:
+            wrong.append(f"dropout must be in [0, 1), got {self.dropout}")
+        if not all(math.isfinite(a) for a in (self.alpha, *self.alpha_pattern.values())):
+            wrong.append(f"alpha must be a finite number, got {self.alpha}")
+        if wrong:
+            raise ValueError(f"LoRA: {'; '.join(wrong)}.")
+
+    def of(self, *names: str) -> tuple[int, float]:
+        """(rank, scale s) for a module with these names (ours, published)."""
+        rank = _by_pattern(self.rank_pattern, names, self.rank)
+        alpha = _by_pattern(self.alpha_pattern, names, self.alpha)
+        return rank, alpha / (math.sqrt(rank) if self.rslora else rank)
+
+
+def _by_pattern(patterns: Mapping[str, Any], names: Sequence[str], default: Any) -> Any:
+    for pattern, value in patterns.items():  # PEFT's rule: the first that matches the end of a name, at a dot
+        if any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
+            return value
+    return default
+
+
+class Delta(nn.Module):
+    """s · B A x: what one adapter adds to one layer. A and B are fp32 also over a half-precision layer."""
+
+    def __init__(self, n_in: int, n_out: int, rank: int, scale: float, dropout: float, device, generator):
+        super().__init__()
+        self.A = nn.Parameter(torch.empty(rank, n_in, device=device))
+        self.B = nn.Parameter(torch.zeros(n_out, rank, device=device))
+        self.scale = scale
+        self.dropout = dropout
+        bound = 1 / math.sqrt(n_in)  # kaiming_uniform(a=√5), as PEFT starts
+        if self.A.device.type != "meta":
+            start = torch.empty(rank, n_in).uniform_(-bound, bound, generator=generator)  # on the CPU: a seed is a seed
+            self.A.data.copy_(start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        x = F.dropout(x.to(self.A.dtype), self.dropout, self.training)
+        return F.linear(F.linear(x, self.A), self.B) * self.scale
+
+    def matrix(self) -> Tensor:
+        """s · B A, (out, in), in fp32."""
+        return (self.B.float() @ self.A.float()) * self.scale
+
+
+class LoRALinear(nn.Module):
+    """A frozen linear layer with low-rank adapters beside it. At most one is active."""
+
+    def __init__(self, base: nn.Module):
+        super().__init__()
+        self.base = base
+        self.deltas = nn.ModuleDict()
+        self.active: str | None = None
+        self.merged: str | None = None  # this adapter is inside the base's weight now
+
+    @property
+    def weight(self) -> Tensor:
+        """The base's own weight, so that the layer can stand where a plain one stood."""
+        return self.base.weight  # type: ignore[return-value]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        y = self.base(x)
+        if self.active is None or self.merged is not None:
+            return y
+        return y + self.deltas[self.active](x).to(y.dtype)
+
+
+def add_lora(
+    model: Model,
+    rank: int = 8,
+    alpha: float = 16,
+    targets: Sequence[str] | str = ("attn.qkv",),
+    dropout: float = 0.0,
+    rslora: bool = False,
+    name: str = "default",
+    seed: int = 0,
+) -> Model:
+    """Put a LoRA adapter on the model's linear layers, make it active, and let nothing else train. Returns the model.
+
+    targets: ends of names ("attn.qkv", or the published "c_attn"), or "all-linear" (all but the head).
+    Raises ValueError for a target that matches nothing or cannot be adapted, and for a name that is taken.
+    """
+    chosen = targets if isinstance(targets, str) else tuple(targets)
+    return attach(model, LoRAConfig(rank, alpha, dropout, rslora, chosen), name, seed)
+
+
+def attach(model: Model, config: LoRAConfig, name: str = "default", seed: int = 0) -> Model:
+    """`add_lora` with all settings in one record."""
+    if not name or "." in name:
+        raise ValueError(f"An adapter's name must not be empty or hold a dot, got {name!r}.")
+    if name in adapter_names(model):
+        raise ValueError(f"The model has an adapter named {name!r} already: choose another name.")
+    found = find_targets(model, config.targets)
+    if merged := merged_adapter(model):
+        raise ValueError(f"The adapter {merged!r} is merged into the weights: unmerge_lora(model) first.")
+    generator = torch.Generator().manual_seed(seed)
+    for ours, published in found:
+        layer = model.get_submodule(ours)
+        if not isinstance(layer, LoRALinear):
+            layer = LoRALinear(layer)
+            model.set_submodule(ours, layer)
+        n_out, n_in = layer.weight.shape
+        rank, scale = config.of(ours, published)
+        layer.deltas[name] = Delta(n_in, n_out, rank, scale, config.dropout, layer.weight.device, generator)
+    model.adapters = {**getattr(model, "adapters", {}), name: config}  # type: ignore[assignment]
+    return set_adapter(model, name)
+
+
+def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
+    """(our name, layer) of every layer that carries adapters."""
+    for name, module in model.named_modules():
+        if isinstance(module, LoRALinear):
+            yield name, module
+
+
+def adapter_names(model: nn.Module) -> list[str]:
+    """Names of the adapters on the model."""
+    return list(getattr(model, "adapters", {}))
+
+
+def merged_adapter(model: nn.Module) -> str | None:
+    """The adapter that is merged into the weights, if one is."""
+    return next((layer.merged for _, layer in lora_layers(model) if layer.merged), None)
+
+
+def active_adapter(model: nn.Module) -> str | None:
+    """The adapter that is in use, if one is."""
+    return next((layer.active for _, layer in lora_layers(model) if layer.active), None)
+
+
+def set_adapter(model: Model, name: str | None) -> Model:
+    """Use this adapter (None: the plain base), and let only it train. Raises ValueError for an unknown name."""
+    if name is not None and name not in adapter_names(model):
+        raise ValueError(f"There is no adapter {name!r} on this model; it has {adapter_names(model) or 'none'}.")
+    if merged := merged_adapter(model):
+        raise ValueError(f"The adapter {merged!r} is merged into the weights: unmerge_lora(model) first.")
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for _, layer in lora_layers(model):
+        layer.active = name if name in layer.deltas else None
+        if layer.active:
+            layer.deltas[layer.active].requires_grad_(True)
+    return model
+
+
+@torch.no_grad()
+def merge_lora(model: Model) -> Model:
+    """Add the active adapter to the weights, W += s · B A: then it costs nothing at generation. Returns the model.
+
+    The sum is taken in fp32 and rounded to the weight's own type. Raises ValueError if no adapter is active.
+    """
+    if merged := merged_adapter(model):
+        raise ValueError(f"The adapter {merged!r} is merged already.")
+    if active_adapter(model) is None:
+        raise ValueError("There is no active adapter to merge: add_lora, load_adapter or set_adapter first.")
+    for name, layer in lora_layers(model):
+        if layer.active:
+            total = layer.weight.float() + layer.deltas[layer.active].matrix()
+            if not torch.isfinite(total).all():
+                raise ValueError(f"Merging {layer.active!r} into {name} gives values that are not finite; the adapter is broken.")
+    for _, layer in lora_layers(model):
+        if layer.active:
+            layer.weight.copy_(layer.weight.float() + layer.deltas[layer.active].matrix())
+            layer.merged = layer.active
+    return model
+
+
+@torch.no_grad()
+def unmerge_lora(model: Model) -> Model:
+    """Take the merged adapter out of the weights again: equal to before up to rounding. Returns the model."""
+    if merged_adapter(model) is None:
+        raise ValueError("No adapter is merged into this model.")
+    for _, layer in lora_layers(model):
+        if layer.merged:
+            layer.weight.copy_(layer.weight.float() - layer.deltas[layer.merged].matrix())
+            layer.merged = None
+    return model
+
+
+def remove_lora(model: Model) -> Model:
+    """The plain model again, without adapters; a merged one stays in the weights, for good. Returns the model."""
+    for name, layer in list(lora_layers(model)):
+        model.set_submodule(name, layer.base)
+    model.adapters = {}  # type: ignore[assignment]
+    return model

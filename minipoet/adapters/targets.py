@@ -1,0 +1,81 @@
+"""Which layers an adapter goes on: ends of names, ours or the published ones.
+
+Rules: PEFT's `check_target_module_exists`. Chapter: docs/lora.md
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from torch import nn
+
+ALL_LINEAR = "all-linear"
+
+
+def find_targets(model: nn.Module, targets: Sequence[str] | str) -> list[tuple[str, str]]:
+    """(our name, published name) of the layers that the targets name, in the order of the model.
+
+    A list entry matches a module whose whole name, or the end of it at a dot, it is. A string is a regular expression
+    for whole names, but "all-linear" is every linear layer except the head.
+    Raises ValueError that lists every target that matches nothing, or only what cannot be adapted.
+    """
+    layers = _linear_layers(model)
+    if targets == ALL_LINEAR:
+        return [pair for pair in layers if pair[0] != "head"]
+    if not targets:
+        raise ValueError(f"No targets were given. {_choices(layers)}")
+    chosen: set[str] = set()
+    problems = []
+    for target in [targets] if isinstance(targets, str) else targets:
+        hits = [ours for ours, published in layers if _matches(target, isinstance(targets, str), ours, published)]
+        if not hits:
+            problems.append(_why_not(model, target))
+        chosen.update(hits)
+    if "head" in chosen and _is_tied(model):
+        problems.append(
+            "the head shares its matrix with the embedding (they are tied), so an adapter on one would change "
+            "what the other means when it is merged: leave it out"
+        )
+    if problems:
+        raise ValueError(f"LoRA targets: {'; '.join(problems)}. {_choices(layers)}")
+    return [pair for pair in layers if pair[0] in chosen]
+
+
+def _linear_layers(model: nn.Module) -> list[tuple[str, str]]:
+    names = model.name_table()  # type: ignore[operator]
+    pairs = []
+    for name, module in model.named_modules():
+        if name.endswith(".base") or not _is_linear(module):
+            continue
+        published = names.published_module(name)
+        pairs.append((name, published[0] if published else name))
+    return pairs
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or isinstance(getattr(module, "base", None), nn.Linear)
+
+
+def _matches(target: str, is_pattern: bool, *names: str) -> bool:
+    if is_pattern:
+        return any(re.fullmatch(target, name) for name in names)
+    return any(name == target or name.endswith(f".{target}") for name in names)
+
+
+def _why_not(model: nn.Module, target: str) -> str:
+    table = model.name_table()  # type: ignore[operator]
+    for name, module in model.named_modules():
+        published = table.published_module(name)
+        if name and _matches(target, False, name, published[0] if published else name):
+            return f"{target!r} is a {type(module).__name__}, not a linear layer; its weights cannot carry LoRA here"
+    return f"{target!r} matches no layer"
+
+
+def _is_tied(model: nn.Module) -> bool:
+    return getattr(model, "head").weight is getattr(model, "embed").weight  # noqa: B009
+
+
+def _choices(layers: list[tuple[str, str]]) -> str:
+    ends = {".".join(name.split(".")[-2:]): ".".join(published.split(".")[-2:]) for name, published in layers}
+    return "This model has " + ", ".join(f"{ours} ({theirs})" for ours, theirs in ends.items()) + "."

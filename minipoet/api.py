@@ -1,0 +1,108 @@
+"""Where the rooms are joined: a model with its tokenizer, from a name or a folder, and back to a folder.
+
+    model, tokenizer = minipoet.load("poet-tiny")
+
+Only `minipoet/__init__.py`, `__main__.py` and the examples import this module; no room does.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import torch
+
+from minipoet.adapters import adapter_names, merged_adapter
+from minipoet.models import CheckpointError, LanguageModel, load_model, save_model
+from minipoet.tokenization import Tokenizer, load_tokenizer
+
+EMBEDDED = {"poet-tiny": "poet_tiny"}  # name: folder in minipoet/assets
+HUB_FILES = ("*.json", "*.safetensors", "merges.txt", "spiece.model", "tokenizer.model")
+
+
+def load(
+    name: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+) -> tuple[LanguageModel, Tokenizer]:
+    """A model, in evaluation mode, and its tokenizer.
+
+    name: "poet-tiny" (comes with the package), a folder, or a model's id on the Hugging Face hub ("owner/model"),
+    which is fetched once and read from the cache afterwards.
+    dtype: None keeps the file's own, but fp16 becomes fp32 on a CPU, and the embedded model is fp32 everywhere.
+    Raises ValueError or OSError, with what to do, for a name, a folder or a file that cannot be used.
+    """
+    if str(name) in EMBEDDED:
+        with resources.as_file(resources.files("minipoet.assets") / EMBEDDED[str(name)]) as folder:
+            model, tokenizer = load_folder(folder, dtype or torch.float32, device)
+        model.origin = str(name)
+        return model, tokenizer
+    folder = Path(name)
+    if not folder.is_dir():
+        folder = fetch_from_hub(str(name))
+    model, tokenizer = load_folder(folder, dtype, device)
+    model.origin = str(name)
+    return model, tokenizer
+
+
+def load_folder(
+    folder: Path, dtype: torch.dtype | None, device: str | torch.device
+) -> tuple[LanguageModel, Tokenizer]:
+    """Model and tokenizer of one folder; raises ValueError if they do not belong together."""
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        raise CheckpointError(
+            f"{folder} holds an adapter, not a model: load its base, then minipoet.load_adapter(model, {str(folder)!r})."
+        )
+    tokenizer = load_tokenizer(folder)
+    model = load_model(folder, dtype, device)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer knows {tokenizer.vocab_size} ids, but the model has embeddings for "
+            f"{model.config.vocab_size} only: they are of different models."
+        )
+    return model, tokenizer  # type: ignore[return-value]
+
+
+def fetch_from_hub(name: str) -> Path:
+    """The local folder of a model's id on the hub; fetched, with progress, unless it is in the cache already.
+
+    Raises ValueError for what is neither a folder nor an id, and OSError when the hub cannot be reached.
+    """
+    owner, slash, repository = name.partition("/")
+    if not slash or not owner or not repository or "/" in repository or name.startswith((".", "~")):
+        raise ValueError(
+            f"There is no folder {name!r}, and it is not the id of a model on the hub (owner/model) nor one that comes "
+            f"with the package ({', '.join(EMBEDDED)})."
+        )
+    from huggingface_hub import list_repo_files, snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[*HUB_FILES], local_files_only=True))
+    except Exception:  # not in the cache yet, whatever name this version of the library gives to that
+        pass
+    try:
+        files = list_repo_files(name)
+        patterns = [*HUB_FILES] if any(f.endswith(".safetensors") for f in files) else [*HUB_FILES, "pytorch_model*.bin"]
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:
+        raise OSError(
+            f"Could not fetch {name!r} from the hub ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
+            f"Check the name and the network, or give the path of a folder that holds the model."
+        ) from error
+
+
+def save(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) -> None:
+    """Write model and tokenizer to a folder that `load` and transformers read.
+
+    A merged adapter is in the weights that are written. Raises ValueError for a model with an adapter that is not
+    merged: save that with `save_adapter`, or merge it first.
+    """
+    if adapter_names(model) and merged_adapter(model) is None:
+        raise ValueError(
+            f"The model carries adapters ({', '.join(adapter_names(model))}) that are not merged: write them with "
+            f"minipoet.save_adapter(model, folder), or merge first with minipoet.merge_lora(model)."
+        )
+    parameters = {
+        name.replace(".base.", "."): p for name, p in model.named_parameters() if ".deltas." not in name
+    }
+    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    tokenizer.save(folder)
+    save_model(model, folder, extra=ids, parameters=parameters)
