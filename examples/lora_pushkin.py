@@ -46,7 +46,12 @@ def arguments() -> argparse.Namespace:
     add("--lr", type=float, default=2e-3, help="largest learning rate (default: %(default)s)")
     add("--rows", type=int, default=8, help="rows of packed poems a step (default: %(default)s)")
     add("--length", type=int, default=256, help="tokens a row, at most the model's context (default: %(default)s)")
-    add("--patience", type=int, default=4, help="evaluations without a better one before stopping (default: %(default)s)")
+    add(
+        "--patience",
+        type=int,
+        default=4,
+        help="evaluations without a better one before stopping (default: %(default)s)",
+    )
     add("--validation", type=float, default=0.1, help="share of the verse that is held out (default: %(default)s)")
     add("--precision", default="auto", choices=("auto", "bf16", "fp32"))
     add("--seed", type=int, default=0, help="of the split, the training and the poems")
@@ -123,7 +128,9 @@ def main() -> None:
 
     minipoet.save_adapter(model, args.out)
     plot_history(history, args.out / "loss.png", f"LoRA of rank {args.rank} on {args.corpus}")
-    samples = side_by_side("The base and the adapted model, same lines, same seed", poems_before, poems_after, args.prompts)
+    samples = side_by_side(
+        "The base and the adapted model, same lines, same seed", poems_before, poems_after, args.prompts
+    )
     write_text_atomic(args.out / "samples.md", samples)
     write_json_atomic(args.out / "results.json", results(before, after, counts, time.perf_counter() - started))
     print("\n" + samples)

@@ -55,15 +55,21 @@ def encode(tokenizer: BPETokenizer, texts: list[str]) -> list[list[int]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with poems.jsonl.gz, prose.jsonl.gz, prose/pushkin")
-    parser.add_argument("--out", type=Path, default=Path("runs/poet-tiny"), help="folder to write to (default: %(default)s)")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with poems.jsonl.gz, prose.jsonl.gz, prose/pushkin"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/poet-tiny"), help="folder to write to (default: %(default)s)"
+    )
     parser.add_argument("--vocabulary", type=int, default=4096, help="BPE tokens (default: %(default)s)")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--heads", type=int, default=5)
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--rows", type=int, default=32, help="rows of the context's length a step (default: %(default)s)")
+    parser.add_argument(
+        "--rows", type=int, default=32, help="rows of the context's length a step (default: %(default)s)"
+    )
     parser.add_argument("--steps", type=int, default=3500, help="optimiser steps (default: %(default)s)")
     parser.add_argument("--turn", type=float, default=0.55, help="share of the steps before verse prevails")
     parser.add_argument("--lr", type=float, default=4e-3, help="AdamW's rate for embeddings and vectors")
@@ -79,7 +85,9 @@ def main() -> None:
     if args.resume and (args.out / "tokenizer.json").exists():
         raise SystemExit("resume later")
     else:
-        tokenizer = train_bpe(verse * 4 + prose, args.vocabulary)  # verse four times: the words of verse are to be whole
+        tokenizer = train_bpe(
+            verse * 4 + prose, args.vocabulary
+        )  # verse four times: the words of verse are to be whole
         tokenizer.save(args.out)
     line_end = tokenizer.encode("\n")
     sources = {

@@ -43,9 +43,7 @@ def load(
     return model, tokenizer
 
 
-def load_folder(
-    folder: Path, dtype: torch.dtype | None, device: str | torch.device
-) -> tuple[LanguageModel, Tokenizer]:
+def load_folder(folder: Path, dtype: torch.dtype | None, device: str | torch.device) -> tuple[LanguageModel, Tokenizer]:
     """Model and tokenizer of one folder; raises ValueError if they do not belong together."""
     if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
         raise CheckpointError(
@@ -80,7 +78,9 @@ def fetch_from_hub(name: str) -> Path:
         pass
     try:
         files = list_repo_files(name)
-        patterns = [*HUB_FILES] if any(f.endswith(".safetensors") for f in files) else [*HUB_FILES, "pytorch_model*.bin"]
+        patterns = (
+            [*HUB_FILES] if any(f.endswith(".safetensors") for f in files) else [*HUB_FILES, "pytorch_model*.bin"]
+        )
         return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:
         raise OSError(
@@ -100,9 +100,7 @@ def save(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) -> None
             f"The model carries adapters ({', '.join(adapter_names(model))}) that are not merged: write them with "
             f"minipoet.save_adapter(model, folder), or merge first with minipoet.merge_lora(model)."
         )
-    parameters = {
-        name.replace(".base.", "."): p for name, p in model.named_parameters() if ".deltas." not in name
-    }
+    parameters = {name.replace(".base.", "."): p for name, p in model.named_parameters() if ".deltas." not in name}
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
     tokenizer.save(folder)
     save_model(model, folder, extra=ids, parameters=parameters)

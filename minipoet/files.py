@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,6 +20,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
 
     Raises OSError, with what to do, when the disk is full or the folder cannot be written; an old file stays as it was.
+    (A process killed outright while it writes may leave a hidden temporary file behind, never half a `path`.)
     """
     path = Path(path)
     temporary: Path | None = None
@@ -54,23 +56,25 @@ def write_json_atomic(path: str | Path, value: Any, indent: int | None = 2, sort
     write_text_atomic(path, json.dumps(value, ensure_ascii=False, indent=indent, sort_keys=sort_keys) + "\n")
 
 
-def write_tensors_atomic(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def write_tensors_atomic(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """Write a safetensors file, all or nothing. Tensors must not share memory: give a tied one once."""
     with atomic_path(path) as temporary:
         try:
             save_file({name: t.detach().contiguous() for name, t in tensors.items()}, temporary, metadata=metadata)
-        except OSError:
-            raise
-        except Exception as error:  # safetensors reports a full disk as an error of its own
+        except SafetensorError as error:  # its word for a full disk
             raise OSError(str(error)) from error
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file. Raises ValueError that names the file and the place if it is not JSON."""
+    """Read a JSON file. Raises ValueError that names the file and the place if it is not JSON, OSError if it is not there."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a JSON file ({error}): it may be cut short; fetch or write it again.") from error
+        raise ValueError(
+            f"{path} is not a JSON file ({error}): it may be cut short; fetch or write it again."
+        ) from error
 
 
 def _umask() -> int:

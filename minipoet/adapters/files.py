@@ -9,16 +9,18 @@ Format: https://huggingface.co/docs/peft/developer_guides/checkpoint. Chapter: d
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from minipoet.adapters.lora import LoRAConfig, Model, active_adapter, adapter_names, attach, lora_layers, set_adapter
+from minipoet.adapters.lora import LoRAConfig, Model, active_adapter, adapter_names, attach, lora_layers
 from minipoet.files import read_json, write_json_atomic, write_tensors_atomic
+from minipoet.models.base import LanguageModel
 from minipoet.models.weights import read_bin
 
 CONFIG, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -43,14 +45,12 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
 }
 _PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "eva")  # starts that leave the base's weights as they are
 
-T = TypeVar("T")
-
 
 class AdapterError(ValueError):
     """An adapter's folder that cannot be loaded on this model: the message says why, and what to do."""
 
 
-def save_adapter(model: nn.Module, folder: str | Path, name: str | None = None) -> None:
+def save_adapter(model: LanguageModel, folder: str | Path, name: str | None = None) -> None:
     """Write one adapter (the active one unless named) so that PEFT's `PeftModel.from_pretrained` reads it.
 
     Raises ValueError if there is no such adapter.
@@ -58,17 +58,21 @@ def save_adapter(model: nn.Module, folder: str | Path, name: str | None = None) 
     name = name or active_adapter(model) or next(iter(adapter_names(model)), None)
     if name is None or name not in adapter_names(model):
         raise ValueError(f"There is no adapter {name or ''!r} to save; the model has {adapter_names(model) or 'none'}.")
-    config: LoRAConfig = model.adapters[name]  # type: ignore[index, union-attr, assignment]
-    table = model.name_table()  # type: ignore[operator]
+    config: LoRAConfig = model.adapters[name]
+    table = model.name_table()
     tensors: dict[str, Tensor] = {}
-    transposed, published_names = False, []
+    sizes: dict[str, tuple[int, float]] = {}  # (rank, alpha) by published name
+    transposed = False
     for ours, layer in lora_layers(model):
-        if name in layer.deltas:
-            published, transform = table.published_module(ours)
-            transposed |= transform == "transpose"
-            published_names.append(published)
-            tensors[f"{PREFIX}{published}.lora_A.weight"] = layer.deltas[name].A  # type: ignore[assignment]
-            tensors[f"{PREFIX}{published}.lora_B.weight"] = layer.deltas[name].B  # type: ignore[assignment]
+        if name not in layer.deltas:
+            continue
+        found = table.published_module(ours)
+        assert found is not None, f"{ours} is not in the family's table of names"
+        published, transform = found
+        transposed |= transform == "transpose"
+        sizes[published] = config.of(ours, published)
+        for matrix in ("A", "B"):
+            tensors[f"{PREFIX}{published}.lora_{matrix}.weight"] = getattr(layer.deltas[name], matrix)
     values = {
         "peft_type": "LORA",
         "task_type": model.task_type,
@@ -78,9 +82,9 @@ def save_adapter(model: nn.Module, folder: str | Path, name: str | None = None) 
         "lora_alpha": config.alpha,
         "lora_dropout": config.dropout,
         "use_rslora": config.rslora,
-        "target_modules": published_names,
-        "rank_pattern": dict(config.rank_pattern),
-        "alpha_pattern": dict(config.alpha_pattern),
+        "target_modules": list(sizes),
+        "rank_pattern": {re.escape(n): rank for n, (rank, _) in sizes.items() if rank != config.rank},
+        "alpha_pattern": {re.escape(n): alpha for n, (_, alpha) in sizes.items() if alpha != config.alpha},
         "fan_in_fan_out": transposed,
         "bias": "none",
         "init_lora_weights": True,
@@ -102,7 +106,7 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
     folder = Path(folder)
     values = _read_config(folder)
     weights = _read_weights(folder)
-    table = model.name_table()  # type: ignore[operator]
+    table = model.name_table()
     modules: dict[str, dict[str, Tensor]] = {}
     problems = []
     for key, tensor in weights.items():
@@ -137,18 +141,22 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
         alpha_pattern=values.get("alpha_pattern") or {},
     )
     ranks = {ours: config.of(ours, table.published_module(ours)[0])[0] for ours in modules}
-    odd = [f"{ours}: rank {pair['A'].shape[0]}, config {ranks[ours]}" for ours, pair in modules.items() if pair["A"].shape[0] != ranks[ours]]
+    odd = [
+        f"{ours}: rank {pair['A'].shape[0]}, config {ranks[ours]}"
+        for ours, pair in modules.items()
+        if pair["A"].shape[0] != ranks[ours]
+    ]
     if odd:
-        raise AdapterError(f"{folder}: the config and the matrices disagree ({'; '.join(odd[:12])}): fetch the folder again.")
-    before = active_adapter(model)
+        raise AdapterError(
+            f"{folder}: the config and the matrices disagree ({'; '.join(odd[:12])}): fetch the folder again."
+        )
     attach(model, config, name)
     with torch.no_grad():
         for ours, pair in modules.items():
             delta = model.get_submodule(ours).deltas[name]  # type: ignore[union-attr, index]
             delta.A.copy_(pair["A"])
             delta.B.copy_(pair["B"])
-    assert before != name
-    return set_adapter(model, name)
+    return model
 
 
 def _has(model: nn.Module, name: str) -> bool:
@@ -162,13 +170,17 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.exists():
         found = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-        raise AdapterError(f"{folder} is not an adapter's folder: no {CONFIG} in it (found {', '.join(found) or 'nothing'}).")
+        raise AdapterError(
+            f"{folder} is not an adapter's folder: no {CONFIG} in it (found {', '.join(found) or 'nothing'})."
+        )
     values = read_json(path)
     if not isinstance(values, dict) or "peft_type" not in values:
         raise AdapterError(f"{path} is not a PEFT config: it has no peft_type.")
     if values["peft_type"] != "LORA":
         raise AdapterError(f"{path} is an adapter of the kind {values['peft_type']}; only LORA can be loaded.")
-    odd = [f"{key} = {json.dumps(values[key])}" for key, plain in _PLAIN.items() if values.get(key, plain[0]) not in plain]
+    odd = [
+        f"{key} = {json.dumps(values[key])}" for key, plain in _PLAIN.items() if values.get(key, plain[0]) not in plain
+    ]
     start = values.get("init_lora_weights", True)
     if start not in _PLAIN_STARTS and not (isinstance(start, str) and start.startswith("eva")):
         odd.append(f"init_lora_weights = {start!r} (it changes the base's weights)")
@@ -184,6 +196,8 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise AdapterError(f"{folder} has a config but no {WEIGHTS}: saving it was cut short; save it again.") from error
+        raise AdapterError(
+            f"{folder} has a config but no {WEIGHTS}: saving it was cut short; save it again."
+        ) from error
     except (SafetensorError, OSError) as error:
         raise AdapterError(f"{path} is broken or cut short ({error}): fetch or save it again.") from error

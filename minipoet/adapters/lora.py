@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minipoet.adapters.targets import find_targets
+from minipoet.models.base import LanguageModel
 
-Model = TypeVar("Model", bound=nn.Module)
+Model = TypeVar("Model", bound=LanguageModel)
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,13 @@ class LoRAConfig:
             raise ValueError(f"LoRA: {'; '.join(wrong)}.")
 
     def of(self, *names: str) -> tuple[int, float]:
-        """(rank, scale s) for a module with these names (ours, published)."""
+        """(rank, alpha) of a module with these names (ours, published)."""
         rank = _by_pattern(self.rank_pattern, names, self.rank)
-        alpha = _by_pattern(self.alpha_pattern, names, self.alpha)
-        return rank, alpha / (math.sqrt(rank) if self.rslora else rank)
+        return rank, _by_pattern(self.alpha_pattern, names, self.alpha)
+
+    def scale(self, rank: int, alpha: float) -> float:
+        """s."""
+        return alpha / (math.sqrt(rank) if self.rslora else rank)
 
 
 def _by_pattern(patterns: Mapping[str, Any], names: Sequence[str], default: Any) -> Any:
@@ -146,30 +150,32 @@ def attach(model: Model, config: LoRAConfig, name: str = "default", seed: int = 
             layer = LoRALinear(layer)
             model.set_submodule(ours, layer)
         n_out, n_in = layer.weight.shape
-        rank, scale = config.of(ours, published)
+        rank, alpha = config.of(ours, published)
+        scale = config.scale(rank, alpha)
         layer.deltas[name] = Delta(n_in, n_out, rank, scale, config.dropout, layer.weight.device, generator)
-    model.adapters = {**getattr(model, "adapters", {}), name: config}  # type: ignore[assignment]
+        layer.train(model.training)  # a new module is in training mode: its dropout would act
+    model.adapters = {**model.adapters, name: config}
     return set_adapter(model, name)
 
 
-def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
+def lora_layers(model: LanguageModel) -> Iterator[tuple[str, LoRALinear]]:
     """(our name, layer) of every layer that carries adapters."""
     for name, module in model.named_modules():
         if isinstance(module, LoRALinear):
             yield name, module
 
 
-def adapter_names(model: nn.Module) -> list[str]:
+def adapter_names(model: LanguageModel) -> list[str]:
     """Names of the adapters on the model."""
-    return list(getattr(model, "adapters", {}))
+    return list(model.adapters)
 
 
-def merged_adapter(model: nn.Module) -> str | None:
+def merged_adapter(model: LanguageModel) -> str | None:
     """The adapter that is merged into the weights, if one is."""
     return next((layer.merged for _, layer in lora_layers(model) if layer.merged), None)
 
 
-def active_adapter(model: nn.Module) -> str | None:
+def active_adapter(model: LanguageModel) -> str | None:
     """The adapter that is in use, if one is."""
     return next((layer.active for _, layer in lora_layers(model) if layer.active), None)
 
@@ -203,7 +209,9 @@ def merge_lora(model: Model) -> Model:
         if layer.active:
             total = layer.weight.float() + layer.deltas[layer.active].matrix()
             if not torch.isfinite(total).all():
-                raise ValueError(f"Merging {layer.active!r} into {name} gives values that are not finite; the adapter is broken.")
+                raise ValueError(
+                    f"Merging {layer.active!r} into {name} gives values that are not finite; the adapter is broken."
+                )
     for _, layer in lora_layers(model):
         if layer.active:
             layer.weight.copy_(layer.weight.float() + layer.deltas[layer.active].matrix())

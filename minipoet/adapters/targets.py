@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from minipoet.models.base import LanguageModel
+
 ALL_LINEAR = "all-linear"
 
 
-def find_targets(model: nn.Module, targets: Sequence[str] | str) -> list[tuple[str, str]]:
+def find_targets(model: LanguageModel, targets: Sequence[str] | str) -> list[tuple[str, str]]:
     """(our name, published name) of the layers that the targets name, in the order of the model.
 
     A list entry matches a module whose whole name, or the end of it at a dot, it is. A string is a regular expression
@@ -42,8 +44,8 @@ def find_targets(model: nn.Module, targets: Sequence[str] | str) -> list[tuple[s
     return [pair for pair in layers if pair[0] in chosen]
 
 
-def _linear_layers(model: nn.Module) -> list[tuple[str, str]]:
-    names = model.name_table()  # type: ignore[operator]
+def _linear_layers(model: LanguageModel) -> list[tuple[str, str]]:
+    names = model.name_table()
     pairs = []
     for name, module in model.named_modules():
         if name.endswith(".base") or not _is_linear(module):
@@ -63,8 +65,8 @@ def _matches(target: str, is_pattern: bool, *names: str) -> bool:
     return any(name == target or name.endswith(f".{target}") for name in names)
 
 
-def _why_not(model: nn.Module, target: str) -> str:
-    table = model.name_table()  # type: ignore[operator]
+def _why_not(model: LanguageModel, target: str) -> str:
+    table = model.name_table()
     for name, module in model.named_modules():
         published = table.published_module(name)
         if name and _matches(target, False, name, published[0] if published else name):
@@ -72,8 +74,8 @@ def _why_not(model: nn.Module, target: str) -> str:
     return f"{target!r} matches no layer"
 
 
-def _is_tied(model: nn.Module) -> bool:
-    return getattr(model, "head").weight is getattr(model, "embed").weight  # noqa: B009
+def _is_tied(model: LanguageModel) -> bool:
+    return model.head.weight is model.embed.weight
 
 
 def _choices(layers: list[tuple[str, str]]) -> str:

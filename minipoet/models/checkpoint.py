@@ -62,7 +62,7 @@ def _fill(model: LanguageModel, folder: Path, dtype: torch.dtype | None, device:
     tied = set(expected) - {name for name, _ in model.named_parameters()}
     filled: dict[str, Tensor] = {}
     copies: dict[str, Tensor] = {}  # of tied tensors, which old files hold twice
-    left_over, wrong = [], []
+    seen, left_over, wrong = set(), [], []
     for published, tensor in read_tensors(folder):
         if any(re.fullmatch(pattern, published) for pattern in model.ignored):
             continue
@@ -71,6 +71,7 @@ def _fill(model: LanguageModel, folder: Path, dtype: torch.dtype | None, device:
             left_over.append(published)
             continue
         ours, transform = found
+        seen.add(ours)
         tensor = apply(transform, tensor)
         if tensor.shape != expected[ours]:
             wrong.append(f"{published} is {tuple(tensor.shape)}, the config asks for {tuple(expected[ours])}")
@@ -79,9 +80,11 @@ def _fill(model: LanguageModel, folder: Path, dtype: torch.dtype | None, device:
         else:
             keep = tensor.dtype if dtype is None or not tensor.is_floating_point() else dtype
             filled[ours] = tensor.to(device, keep, memory_format=torch.contiguous_format).contiguous()
-    missing = [names.published(name)[0] for name in expected if name not in filled and name not in tied]  # type: ignore[index]
+    missing = [names.published(name)[0] for name in expected if name not in seen | tied]  # type: ignore[index]
     for name, tensor in copies.items():
-        source = next(other for other in filled if other not in tied and model.get_parameter(other) is model.get_parameter(name))
+        source = next(
+            other for other in filled if other not in tied and model.get_parameter(other) is model.get_parameter(name)
+        )
         if not torch.equal(filled[source].cpu(), tensor.to(filled[source].dtype)):
             wrong.append(f"{name} differs from {source}, but the config ties them (set tie_word_embeddings to false)")
     if missing or left_over or wrong:
@@ -147,7 +150,12 @@ def save_model(
         index = {"metadata": {"total_size": size}, "weight_map": weight_map}
         write_json_atomic(folder / "model.safetensors.index.json", index)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    config = {"model_type": model.model_type, "architectures": [model.architecture], "dtype": dtype, **asdict(model.config)}
+    config = {
+        "model_type": model.model_type,
+        "architectures": [model.architecture],
+        "dtype": dtype,
+        **asdict(model.config),
+    }
     write_json_atomic(folder / "config.json", config | dict(extra or {}))
 
 

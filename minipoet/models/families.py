@@ -41,7 +41,9 @@ def make_config(cls: type, values: dict[str, Any]) -> Any:
         if field.name not in values:
             continue
         value, example = values[field.name], field.default
-        expected = (int, type(None)) if example is None else (float, int) if isinstance(example, float) else (type(example),)
+        expected = (
+            (int, type(None)) if example is None else (float, int) if isinstance(example, float) else (type(example),)
+        )
         if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
             problems.append(f"{field.name} should be {expected[0].__name__}, is {value!r}")
         chosen[field.name] = value

@@ -54,7 +54,9 @@ def _shards(index: Path) -> list[Path]:
         raise CheckpointError(f"{index} names shards outside its own folder: {bad}.")
     missing = [name for name in names if not (index.parent / name).exists()]
     if missing:
-        raise CheckpointError(f"{index.parent}: {len(missing)} of {len(names)} shards are missing: {', '.join(missing)}.")
+        raise CheckpointError(
+            f"{index.parent}: {len(missing)} of {len(names)} shards are missing: {', '.join(missing)}."
+        )
     return [index.parent / name for name in names]
 
 

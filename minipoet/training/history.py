@@ -40,18 +40,21 @@ class History:
 
 
 def read_history(path: str | Path) -> History:
-    """Read a history file; a last line cut short by a kill is left out. Raises ValueError for another kind of file."""
+    """Read a history file; a last line cut short by a kill is left out, and one that is not there has no events.
+
+    Raises ValueError for another kind of file. To go on writing after a kill, `rewind` first: it writes the file anew.
+    """
     path = Path(path)
     history = History(path)
-    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             event = json.loads(line)
             event["step"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            if number == len(lines):
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):  # there is no line end behind it
                 continue
             raise ValueError(f"{path}, line {number}: not an event of a training history ({error}).") from error
         history.events.append(event)

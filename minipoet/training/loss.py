@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from minipoet.training.packing import IGNORED, Batch
 
@@ -21,19 +22,25 @@ CHUNK = 1024  # tokens; at 50,000 words 200 MB of fp32 logits
 
 
 def cross_entropy(head: nn.Module, states: Tensor, targets: Tensor, chunk: int = CHUNK) -> Tensor:
-    """Sum of −ln p(target) over targets that are not −100: (B, T, C), (B, T) -> (). Softmax in fp32."""
+    """Sum of −ln p(target) over targets that are not −100: (B, T, C), (B, T) -> (). Softmax in fp32.
+
+    Gradients reach the states and the head's trainable parameters; there is no second derivative.
+    """
     parameters = [p for p in head.parameters() if p.requires_grad]
-    return _ChunkedCrossEntropy.apply(head, states, targets, chunk, *parameters)
+    learning = torch.is_grad_enabled() and (states.requires_grad or bool(parameters))
+    return _ChunkedCrossEntropy.apply(head, states, targets, chunk, learning, *parameters)
 
 
 def batch_loss(model: nn.Module, batch: Batch, chunk: int = CHUNK) -> Tensor:
-    """The summed loss of a batch (divide by the tokens of the whole step): the one place where a batch meets a model."""
-    if batch.source is not None:
-        cache = model.new_cache(batch.source, batch.source_segments)  # type: ignore[operator]
-        states = model.states(batch.ids, cache, batch.segments)  # type: ignore[operator]
-    else:
-        one_text_a_row = bool((batch.segments == 1).all())
-        states = model.states(batch.ids, None, None if one_text_a_row else batch.segments)  # type: ignore[operator]
+    """The summed loss of a batch (divide by the tokens of the whole step): the one place where a batch meets a model.
+
+    The batch is sent to the model's device.
+    """
+    one_text_a_row = bool((batch.segments == 1).all())  # asked before it is sent: a GPU need not be waited for
+    batch = batch.to(next(model.parameters()).device)
+    segments = None if one_text_a_row else batch.segments
+    cache = None if batch.source is None else model.new_cache(batch.source, batch.source_segments)  # type: ignore[operator]
+    states = model.states(batch.ids, cache, segments)  # type: ignore[operator]
     return cross_entropy(model.head, states, batch.targets, chunk)  # type: ignore[arg-type]
 
 
@@ -41,30 +48,32 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """The loss is linear in its incoming gradient, so the gradients may be taken in the forward pass and scaled later."""
 
     @staticmethod
-    def forward(ctx, head: Callable, states: Tensor, targets: Tensor, chunk: int, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx, head: Callable, states: Tensor, targets: Tensor, chunk: int, learning: bool, *parameters: Tensor
+    ) -> Tensor:
         # Only tokens that have a target go through the head: padding and masked prompts cost nothing.
         where = (targets.flatten() != IGNORED).nonzero()[:, 0]
         flat, wanted = states.detach().flatten(0, 1), targets.flatten()[where]
         total = torch.zeros((), dtype=torch.float32, device=states.device)
-        need = [p for p in parameters if p.requires_grad]
-        learning = ctx.needs_input_grad[1] or bool(need)
         grad_states = torch.zeros_like(flat) if learning else None
-        grads = [torch.zeros_like(p, dtype=torch.float32) for p in need] if learning else []
+        grads = [torch.zeros_like(p, dtype=torch.float32) for p in parameters] if learning else []
         for rows, target in zip(where.split(chunk), wanted.split(chunk), strict=True):
             with torch.set_grad_enabled(learning):
                 part = flat[rows].requires_grad_(learning)
                 loss = F.cross_entropy(head(part).float(), target, reduction="sum")
             total += loss.detach()
-            if learning:
-                first, *others = torch.autograd.grad(loss, [part, *need])
-                grad_states[rows] = first  # type: ignore[index]
-                for total_grad, grad in zip(grads, others, strict=True):
-                    total_grad += grad
-        if learning:
-            ctx.save_for_backward(grad_states.view_as(states), *(g.to(p.dtype) for g, p in zip(grads, need, strict=True)))  # type: ignore[union-attr]
+            if grad_states is not None:
+                first, *others = torch.autograd.grad(loss, [part, *parameters])
+                grad_states[rows] = first
+                for sum_of_chunks, grad in zip(grads, others, strict=True):
+                    sum_of_chunks += grad
+        if grad_states is not None:
+            of_parameters = [grad.to(p.dtype) for grad, p in zip(grads, parameters, strict=True)]
+            ctx.save_for_backward(grad_states.view_as(states), *of_parameters)
         return total
 
     @staticmethod
-    def backward(ctx, grad_total: Tensor):  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx, grad_total: Tensor):
         grad_states, *grads = ctx.saved_tensors
-        return None, grad_states * grad_total, None, None, *(g * grad_total for g in grads)
+        return None, grad_states * grad_total, None, None, None, *(grad * grad_total for grad in grads)

@@ -15,17 +15,17 @@ from minipoet.training.settings import TrainSettings
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
-    """The factor on the learning rate at a step: linear warm-up, then flat, cosine or linear decay to `final_lr`."""
+    """The factor on the learning rate at a step, counted from 0: a linear warm-up, then the schedule, towards `final_lr`."""
     if step < settings.warmup:
         return (step + 1) / settings.warmup
-    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    done = min(1.0, (step - settings.warmup) / max(1, settings.steps - settings.warmup))
     if settings.schedule == "constant":
-        return 1.0
-    if settings.schedule == "cosine":
-        shape = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        shape = 1.0
+    elif settings.schedule == "cosine":
+        shape = 0.5 * (1 + math.cos(math.pi * done))
     else:  # "linear": flat for the first part, then straight down
         shape = min(1.0, (1 - done) / settings.decay)
-    return settings.final_lr + (1 - settings.final_lr) * max(0.0, shape)
+    return settings.final_lr + (1 - settings.final_lr) * shape
 
 
 def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.optim.Optimizer]:
@@ -33,14 +33,17 @@ def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.opt
 
     Decay pulls at matrices only: a bias or a norm's weight has a scale of its own. With `optimizer="muon"` the matrices
     of the blocks go to Muon, which makes each update orthogonal; embeddings, head and vectors stay with AdamW.
-    Raises ValueError if nothing trains.
+    Raises ValueError if nothing trains, or if Muon would have nothing to do.
     """
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not trainable:
         raise ValueError("Nothing to train: no parameter requires a gradient. Add an adapter, or unfreeze the model.")
-    muon = [p for name, p in trainable if settings.optimizer == "muon" and p.ndim == 2 and name.startswith("blocks.")]
-    of_muon = {id(p) for p in muon}
-    rest = [p for _, p in trainable if id(p) not in of_muon]
+    of_blocks = [p for name, p in trainable if p.ndim == 2 and "blocks" in name.split(".")]
+    muon = of_blocks if settings.optimizer == "muon" else []
+    if settings.optimizer == "muon" and not muon:
+        raise ValueError("Muon is for the matrices of the blocks, and none of them trains here: use optimizer='adamw'.")
+    ids = {id(p) for p in muon}
+    rest = [p for _, p in trainable if id(p) not in ids]
     groups = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},

@@ -9,7 +9,7 @@ Chapter: docs/training.md
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -43,10 +43,14 @@ class Batch(NamedTuple):
 
 
 def cut(ids: Sequence[int], length: int, breaks: Iterable[int] = ()) -> list[np.ndarray]:
-    """Pieces of at most `length` tokens whose last token is the first of the next: each token but the first is a target once.
+    """Pieces of at most `length` tokens, each beginning with the last token of the one before: every token is a target
+    once, but the first of the text.
 
-    A piece ends at the last token of its second half that is in `breaks` (line ends), where there is one.
+    A piece ends at the last token of its second half that is in `breaks` (line ends), where there is one. A text of
+    fewer than two tokens gives no piece: there is nothing to predict. Raises ValueError for a length of less than 2.
     """
+    if length < 2:
+        raise ValueError(f"A piece needs at least 2 tokens, one to read and one to predict; got length {length}.")
     array = np.asarray(ids, dtype=np.int32)
     ends = np.flatnonzero(np.isin(array, list(breaks)))
     pieces, start = [], 0
@@ -64,8 +68,8 @@ def cut(ids: Sequence[int], length: int, breaks: Iterable[int] = ()) -> list[np.
 def pack(lengths: Sequence[int], room: int, order: Sequence[int], open_rows: int = 64) -> list[list[int]]:
     """Rows of indices whose lengths sum to at most room: texts in the given order, each into the fullest row it fits in.
 
-    Only the `open_rows` fullest rows that are not full stay open, so it is linear and the order stays nearly random.
-    Raises ValueError for a text longer than room.
+    At most `open_rows` rows stay open (the fullest is given up first), so it takes linear time, and the texts of a row
+    are near each other in the order. Raises ValueError for a text longer than room.
     """
     rows: list[list[int]] = []
     space: list[tuple[int, int]] = []  # (room left, row), sorted
@@ -91,10 +95,12 @@ class Batches:
     """Batches of `rows` rows of `length` tokens, without end: epoch after epoch, each in an order of its own.
 
     texts: token ids, each with its start and end tokens. Longer ones are cut at `breaks`.
-    Raises ValueError if there is nothing to learn from.
+    Raises ValueError if there is nothing to learn from, or for sizes that make no sense.
     """
 
     def __init__(self, texts: Iterable[Sequence[int]], length: int, rows: int, seed: int = 0, breaks: Iterable[int] = ()):
+        if length < 1 or rows < 1 or seed < 0:
+            raise ValueError(f"Batches need length and rows of 1 or more and a seed of 0 or more: {length}, {rows}, {seed}.")
         breaks = list(breaks)
         self.texts = [piece for ids in texts for piece in cut(ids, length + 1, breaks)]
         if not self.texts:
@@ -102,6 +108,7 @@ class Batches:
         self.length, self.rows, self.seed = length, rows, seed
         self.lengths = [len(text) - 1 for text in self.texts]  # the last token is only a target
         self._plan = lru_cache(maxsize=2)(self._make_plan)
+        self._starts: dict[int, list[int]] = {}  # world -> the first step of each epoch, as far as they were asked for
 
     def epoch_tokens(self) -> int:
         """Targets in one pass over all texts."""
@@ -112,11 +119,18 @@ class Batches:
         return -(-len(self._plan(epoch)) // (self.rows * world))
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """The batch of a step, counted from 0 over all epochs, for one of `world` processes."""
-        epoch = 0
-        while step >= (n := self.steps_per_epoch(epoch, world)):
-            step, epoch = step - n, epoch + 1
-        first = (step * world + rank) * self.rows
+        """The batch of a step, counted from 0 over all epochs, for one of `world` processes.
+
+        The last step of an epoch has what is left: fewer rows, and for some ranks none (a batch without a target). The
+        first call for a late step packs all epochs before it, to know where they end; later calls remember that.
+        """
+        if step < 0 or not 0 <= rank < world:
+            raise ValueError(f"There is no batch of step {step} for rank {rank} of {world}.")
+        starts = self._starts.setdefault(world, [0])
+        while starts[-1] <= step:
+            starts.append(starts[-1] + self.steps_per_epoch(len(starts) - 1, world))
+        epoch = bisect_right(starts, step) - 1
+        first = ((step - starts[epoch]) * world + rank) * self.rows
         return self._tensors(self._plan(epoch)[first : first + self.rows])
 
     def once(self) -> Iterable[Batch]:
@@ -132,6 +146,7 @@ class Batches:
         return [rows[i] for i in np.random.default_rng((self.seed, epoch, 1)).permutation(len(rows))]
 
     def _tensors(self, rows: list[list[int]]) -> Batch:
+        # As wide as the longest row; no rows (a rank with nothing left) give one token of padding without a target.
         width = max((sum(self.lengths[index] for index in row) for row in rows), default=1)
         shape = (max(len(rows), 1), width)
         ids, segments = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+PRECISIONS = ("auto", "bf16", "fp32")
+
 
 def has_fast_bf16(device: torch.device | str) -> bool:
     """Does this device multiply bfloat16 natively? (A CPU without it emulates, slower than fp32.)"""
@@ -22,7 +24,12 @@ def has_fast_bf16(device: torch.device | str) -> bool:
 
 
 def autocast(device: torch.device | str, precision: str = "auto") -> AbstractContextManager:
-    """The context for a forward pass. precision: "bf16", "fp32", or "auto" (bf16 where it is fast)."""
+    """The context for a forward pass. precision: "bf16", "fp32" (no autocast), or "auto" (bf16 where it is fast).
+
+    Raises ValueError for another word.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
     if precision == "bf16" or (precision == "auto" and has_fast_bf16(device)):
         return torch.autocast(torch.device(device).type, torch.bfloat16)
     return nullcontext()

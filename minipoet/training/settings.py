@@ -5,7 +5,16 @@ Chapter: docs/training.md
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
+
+from minipoet.training.precision import PRECISIONS
+
+# name: least value
+_WHOLE = {"steps": 1, "accumulation": 1, "warmup": 0, "evaluate_every": 0, "patience": 0, "save_every": 0, "seed": 0}
+_REAL = ("lr", "muon_lr", "weight_decay", "clip", "final_lr", "decay")  # none is negative
+_CHOICES = {"schedule": ("cosine", "linear", "constant"), "optimizer": ("adamw", "muon"), "precision": PRECISIONS}
 
 
 @dataclass(frozen=True)
@@ -14,9 +23,9 @@ class TrainSettings:
 
     steps: int  # optimiser steps
     lr: float = 1e-3
-    warmup: int = 20  # steps
+    warmup: int = 20  # steps on which the learning rate rises to lr
     schedule: str = "cosine"  # or "linear" (flat, then down over the last `decay` share) or "constant"
-    decay: float = 0.5
+    decay: float = 0.5  # share of the steps after the warm-up
     final_lr: float = 0.0  # share of lr at the end
     optimizer: str = "adamw"  # or "muon" (blocks' matrices by Muon, the rest by AdamW)
     muon_lr: float = 0.02
@@ -25,26 +34,40 @@ class TrainSettings:
     clip: float = 1.0  # largest norm of the gradient; 0 does not clip
     accumulation: int = 1  # batches a step
     precision: str = "auto"  # "bf16" autocast, "fp32", or what the machine is fast at
-    evaluate_every: int = 50  # steps; 0 never
+    evaluate_every: int = 50  # steps; 0: only at the start and the end
     patience: int = 0  # evaluations without a better one after which to stop; 0 never stops
-    save_every: int = 0  # steps between resumable checkpoints; 0: one at each evaluation
+    save_every: int = 0  # steps between resumable checkpoints; 0: one at each evaluation. There is always one at the end
     seed: int = 0
 
-    def __post_init__(self):
-        wrong = [f"{n} must be at least 1, got {getattr(self, n)}" for n in ("steps", "accumulation") if getattr(self, n) < 1]
-        counts = ("lr", "warmup", "weight_decay", "clip", "evaluate_every", "patience", "save_every", "final_lr", "muon_lr")
-        wrong += [f"{n} must not be negative, got {getattr(self, n)}" for n in counts if not getattr(self, n) >= 0]
-        choices = {
-            "schedule": ("cosine", "linear", "constant"),
-            "optimizer": ("adamw", "muon"),
-            "precision": ("auto", "bf16", "fp32"),
-        }
-        wrong += [
-            f"{n} must be one of {', '.join(known)}, got {getattr(self, n)!r}"
-            for n, known in choices.items()
-            if getattr(self, n) not in known
+    def __post_init__(self) -> None:
+        value = self.__dict__
+        wrong = [
+            f"{name} must be a whole number of at least {least}, got {value[name]!r}"
+            for name, least in _WHOLE.items()
+            if isinstance(value[name], bool) or not isinstance(value[name], int) or value[name] < least
         ]
-        if not 0 < self.decay <= 1:
-            wrong.append(f"decay must be in (0, 1], got {self.decay}")
+        wrong += [
+            f"{name} must be a finite number and not negative, got {value[name]!r}"
+            for name in _REAL
+            if not _is_number(value[name]) or value[name] < 0
+        ]
+        wrong += [
+            f"{name} must be one of {', '.join(known)}, got {value[name]!r}"
+            for name, known in _CHOICES.items()
+            if value[name] not in known
+        ]
+        if _is_number(self.decay) and not 0 < self.decay <= 1:
+            wrong.append(f"decay must be in (0, 1], got {self.decay!r}")
+        if _is_number(self.final_lr) and self.final_lr > 1:
+            wrong.append(f"final_lr must be at most 1, got {self.final_lr!r}")
+        pair = isinstance(self.betas, tuple | list) and len(self.betas) == 2
+        if not pair or not all(_is_number(beta) and 0 <= beta < 1 for beta in self.betas):
+            wrong.append(f"betas must be two numbers in [0, 1), got {self.betas!r}")
+        if self.patience and not self.evaluate_every:
+            wrong.append("patience counts evaluations: it needs evaluate_every")
         if wrong:
             raise ValueError(f"Training settings: {'; '.join(wrong)}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,29 @@
+"""Generation: how a distribution becomes a line.
+
+settings   `SamplingSettings`: all that a poem depends on besides the model and the prompt
+sampling   temperature, top-k, top-p, min-p, the repetition penalty, and the draw: pure functions of logits
+loop       the loop over tokens: prompts of ids -> new ids, one poem or many at a time
+stops      where a text ends when a stop string comes split over tokens
+poems      `generate`, `stream`, `generate_many`: text -> poem
+"""
+
+from minipoet.generation.loop import Continuation, Token, generate_ids, generate_steps
+from minipoet.generation.poems import Generated, generate, generate_many, stream
+from minipoet.generation.sampling import filter_logits, poem_seed
+from minipoet.generation.settings import SamplingSettings
+from minipoet.generation.stops import StopStrings
+
+__all__ = [
+    "Continuation",
+    "Generated",
+    "SamplingSettings",
+    "StopStrings",
+    "Token",
+    "filter_logits",
+    "generate",
+    "generate_ids",
+    "generate_many",
+    "generate_steps",
+    "poem_seed",
+    "stream",
+]

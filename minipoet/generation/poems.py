@@ -1,0 +1,192 @@
+"""From a prompt to a poem: text in, text out.
+
+    generate         one prompt -> the text of one poem
+    stream           the same text, piece by piece while it is written
+    generate_many    several prompts, several poems of each -> Generated: text, continuation, why it ended, its seed
+
+All three take the fields of `SamplingSettings` by name and give the same text for the same prompt, settings and seed.
+
+A prompt is continued exactly where it stops: "Мороз и солн" in the middle of the word, a prompt that ends with a line
+break on a new line. Only spaces at its end are taken away: in the vocabularies of GPT-2's kind a space belongs to the
+word after it, and after a single one no word that the model knows would fit. What the model reads is the token that
+begins a text (`bos`; where the tokenizer has none, `eos`, as in GPT-2) and the prompt.
+
+Chapter: docs/generation.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from minipoet.generation.loop import check_prompts, generate_ids, generate_steps
+from minipoet.generation.sampling import poem_seed
+from minipoet.generation.settings import SamplingSettings
+from minipoet.generation.stops import StopStrings
+from minipoet.models.base import LanguageModel
+from minipoet.tokenization.base import StreamDecoder, Tokenizer
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One poem.
+
+    prompt: what it was made from, without spaces at the end.
+    continuation: what the model wrote, without the stop string.
+    ids: the new tokens, without the end token; after "stop" the last of them spell the stop string.
+    finish: "end" (the model ended the poem), "stop", "length" (max_new_tokens) or "context" (no more fits).
+    seed: `generate` with this seed and the same settings writes this poem again.
+    """
+
+    prompt: str
+    continuation: str
+    ids: tuple[int, ...]
+    finish: str
+    seed: int
+
+    @property
+    def text(self) -> str:
+        """The whole poem, prompt and continuation."""
+        return self.prompt + self.continuation
+
+
+def generate(model: LanguageModel, tokenizer: Tokenizer, prompt: str, *, start: bool = True, **settings: Any) -> str:
+    """One poem that begins with the prompt: its whole text.
+
+    settings: the fields of `SamplingSettings`: max_new_tokens=80, temperature=0.8, top_p=0.9, top_k=0, min_p=0.0,
+    repetition_penalty=1.0, stop=(), until_end=True, seed=0.
+    start=False leaves out the token that begins a text: for models that never learnt it, or to go on in mid-text.
+    Raises ValueError for an empty prompt, one longer than the model's context, and settings that make no sense.
+    """
+    return generate_many(model, tokenizer, _one(prompt), start=start, **settings)[0][0].text
+
+
+def stream(
+    model: LanguageModel, tokenizer: Tokenizer, prompt: str, *, start: bool = True, **settings: Any
+) -> Iterator[str]:
+    """The text of `generate` in pieces of whole letters, the prompt first, each as soon as it is certain.
+
+    What may be the start of a stop string is held back until it is known. Arguments and errors as for `generate`; the
+    errors come with the call, not with the first piece.
+    """
+    options = SamplingSettings(**settings)
+    (text,), (ids,) = _read_prompts(model, tokenizer, _one(prompt), start)
+    check_prompts(model, [ids])
+    return _pieces(model, tokenizer, text, ids, options)
+
+
+def generate_many(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    *,
+    samples: int = 1,
+    batch_size: int = 32,
+    start: bool = True,
+    **settings: Any,
+) -> list[list[Generated]]:
+    """`samples` poems of each prompt, a list a prompt, always; at most batch_size poems are written at the same time.
+
+    Sample j of prompt i is drawn with `poem_seed(seed, i, j)`, so it does not depend on how many poems there are or on
+    batch_size (but for rounding: docs/generation.md). Other arguments and errors as for `generate`.
+    """
+    options = SamplingSettings(**settings)
+    texts, ids = _read_prompts(model, tokenizer, prompts, start)
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}.")
+    poems = [(i, j) for i in range(len(texts)) for j in range(samples)]
+    seeds = [poem_seed(options.seed, i, j) for i, j in poems]
+    writers = [_Writer(tokenizer, ids[i], options) for i, _ in poems]
+    continuations = generate_ids(
+        model,
+        [ids[i] for i, _ in poems],
+        options,
+        seeds=seeds,
+        batch_size=batch_size,
+        on_token=lambda poem, id: writers[poem].push(id),
+        **_endings(tokenizer),
+    )
+    done: list[list[Generated]] = [[] for _ in texts]
+    for (i, _), writer, new, seed in zip(poems, writers, continuations, seeds, strict=True):
+        continuation, finish = writer.finish(new.finish)
+        done[i].append(Generated(texts[i], continuation, new.ids, finish, seed))
+    return done
+
+
+def _pieces(
+    model: LanguageModel, tokenizer: Tokenizer, text: str, ids: list[int], options: SamplingSettings
+) -> Iterator[str]:
+    yield text
+    writer = _Writer(tokenizer, ids, options)
+    told = 0
+    steps = generate_steps(
+        model, [ids], [options.seed], options, on_token=lambda _, id: writer.push(id), **_endings(tokenizer)
+    )
+    for _ in steps:
+        if piece := writer.text[told:]:
+            yield piece
+            told += len(piece)
+    if piece := writer.finish("")[0][told:]:
+        yield piece
+
+
+class _Writer:
+    """The ids of one poem, as they come, to text without the stop string."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], options: SamplingSettings) -> None:
+        self.text = ""
+        self._decoder = StreamDecoder(tokenizer)
+        self._stops = StopStrings(options.stop)
+        for id in prompt:  # a word may take its space from what stands before it
+            self._decoder.push(id)
+
+    def push(self, id: int) -> bool:
+        """Take the next id; True if a stop string is complete."""
+        self.text += self._stops.push(self._decoder.push(id))
+        return self._stops.found
+
+    def finish(self, reason: str) -> tuple[str, str]:
+        """The whole text, with what was held back, and why it ended: `reason`, unless a stop string was in the rest."""
+        self.text += self._stops.push(self._decoder.finish()) + self._stops.finish()
+        return self.text, "stop" if self._stops.found else reason
+
+
+def _one(prompt: str) -> list[str]:
+    if not isinstance(prompt, str):
+        raise ValueError(f"The prompt must be a string, got {type(prompt).__name__}: for several use generate_many.")
+    return [prompt]
+
+
+def _read_prompts(
+    model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[str], start: bool
+) -> tuple[list[str], list[list[int]]]:
+    """Texts without spaces at the end, and what the model reads. Raises ValueError for empty prompts, all at once."""
+    if isinstance(prompts, str):
+        raise ValueError("The prompts must be a list of strings, got one string: put it into a list, or use generate.")
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {tokenizer.vocab_size} ids and the model knows only {model.config.vocab_size}: "
+            "they do not belong together."
+        )
+    empty = [i for i, prompt in enumerate(prompts) if not prompt.strip()]
+    if empty:
+        which = f"Prompts {empty} are" if len(prompts) > 1 else "The prompt is"
+        raise ValueError(
+            f"{which} empty: give the first word or line of the poem. (To start from nothing, call generate_ids with "
+            "[[tokenizer.bos_id]].)"
+        )
+    texts = [prompt.rstrip(" ") for prompt in prompts]
+    first = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    begin = [first] if start and first is not None else []
+    return texts, [begin + ids for ids in tokenizer.encode_batch(texts)]
+
+
+def _endings(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What ends a poem, and what is never drawn: all other special tokens, and the model's spare rows."""
+    eos = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+    return {
+        "eos_ids": eos,
+        "banned": sorted(set(tokenizer.special_ids.values()).difference(eos)),
+        "vocab_size": tokenizer.vocab_size,
+    }

@@ -1,0 +1,75 @@
+"""All that a poem depends on besides the model and the prompt, in one frozen record.
+
+Chapter: docs/generation.md
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+COLDEST = 1e-6  # logits divided by less may become infinite in fp32
+SEEDS = 2**32  # PyTorch's CPU generator (Mersenne twister) looks at the low 32 bits of a seed only
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How to go on from a prompt. Raises ValueError, with all that is wrong at once, for values that make no sense.
+
+    The filters act in the order repetition_penalty, temperature, top_k, top_p, min_p; `sampling.py` has the formulae.
+    """
+
+    max_new_tokens: int = 80
+    temperature: float = 0.8  # below 1 the likely becomes likelier; 0 takes the likeliest token each time (greedy)
+    top_p: float = 0.9  # the likeliest tokens that together have this probability; 1 is off
+    top_k: int = 0  # the k likeliest tokens; 0 is off
+    min_p: float = 0.0  # tokens with at least this share of the likeliest one's probability; 0 is off
+    repetition_penalty: float = 1.0  # above 1 what the prompt or the poem has already becomes less likely; 1 is off
+    stop: str | Sequence[str] = ()  # strings at which the poem ends; they are cut off
+    until_end: bool = True  # False: the end of the text is never drawn, so there are max_new_tokens always
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
+        rules = [
+            ("max_new_tokens", _whole(self.max_new_tokens, 1), "a whole number, 1 or more"),
+            (
+                "temperature",
+                _number(self.temperature) and (self.temperature == 0 or self.temperature >= COLDEST),
+                f"0 (greedy) or a number from {COLDEST:g} up",
+            ),
+            ("top_p", _number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1 (1 is off)"),
+            ("top_k", _whole(self.top_k, 0), "a whole number, 0 (off) or more"),
+            ("min_p", _number(self.min_p) and 0 <= self.min_p <= 1, "from 0 (off) to 1"),
+            (
+                "repetition_penalty",
+                _number(self.repetition_penalty) and self.repetition_penalty > 0,
+                "a number above 0 (1 is off)",
+            ),
+            ("stop", _strings(stop), "a string or a list of strings, none of them empty"),
+            ("seed", _whole(self.seed, 0) and self.seed < SEEDS, "a whole number from 0 to 2**32 - 1"),
+        ]
+        wrong = [f"{name} must be {rule}, got {getattr(self, name)!r}" for name, right, rule in rules if not right]
+        if wrong:
+            raise ValueError(f"Sampling settings: {'; '.join(wrong)}.")
+        object.__setattr__(self, "stop", tuple(stop))
+
+    @property
+    def greedy(self) -> bool:
+        """Is the likeliest token taken each time? Then the seed and the filters but for the penalty do not matter."""
+        return self.temperature == 0
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _strings(values: Any) -> bool:
+    return isinstance(values, Sequence) and all(isinstance(value, str) and value for value in values)

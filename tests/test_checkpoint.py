@@ -1,0 +1,213 @@
+"""Checkpoints: what is saved comes back, what is broken is told."""
+
+import json
+import shutil
+import struct
+
+import pytest
+import torch
+from reference_data import reference
+from safetensors.torch import load_file, save_file
+from test_gpt2 import tiny
+
+from minipoet.models import CheckpointError, checkpoint, count_parameters, load_model, save_model
+from minipoet.models.gpt2 import GPT2, GPT2Config
+
+
+@pytest.fixture
+def folder(tmp_path):
+    copy = tmp_path / "plain"
+    shutil.copytree(reference("gpt2/plain"), copy)
+    return copy
+
+
+def edit_config(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_saved_model_comes_back_with_the_same_logits_and_ties(tmp_path, tied):
+    model, ids = tiny(tie_word_embeddings=tied, n_inner=80, activation_function="relu"), torch.randint(50, (2, 7))
+    save_model(model, tmp_path)
+    again = load_model(tmp_path)
+    assert torch.equal(again(ids), model(ids))
+    assert (again.head.weight is again.embed.weight) is tied
+    assert again.config == model.config
+
+
+def test_a_model_saved_in_shards_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SHARD", 8000)
+    model, ids = tiny(), torch.randint(50, (2, 7))
+    save_model(model, tmp_path)
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    assert torch.equal(load_model(tmp_path)(ids), model(ids))
+    monkeypatch.undo()
+    save_model(model, tmp_path)  # whole again: no shard and no index is left to be read instead
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_published_file_is_written_back_tensor_for_tensor(tmp_path):
+    save_model(load_model(reference("gpt2/plain")), tmp_path)
+    ours, theirs = load_file(tmp_path / "model.safetensors"), load_file(reference("gpt2/plain/model.safetensors"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "found"),
+    [
+        ("plain", None, torch.float32),
+        ("fp16", None, torch.float32),
+        ("bf16", None, torch.bfloat16),
+        ("fp16", torch.float16, torch.float16),
+        ("plain", torch.bfloat16, torch.bfloat16),
+    ],
+)
+def test_the_type_is_the_files_own_unless_asked_and_fp16_becomes_fp32_on_a_cpu(name, asked, found):
+    assert {p.dtype for p in load_model(reference(f"gpt2/{name}"), dtype=asked).parameters()} == {found}
+
+
+def test_fp16_becomes_bf16_and_says_so_where_fp32_does_not_fit(monkeypatch):
+    monkeypatch.setattr(checkpoint, "available_memory", lambda: 1000)
+    with pytest.warns(UserWarning, match="bf16"):
+        model = load_model(reference("gpt2/fp16"))
+    assert model.embed.weight.dtype == torch.bfloat16
+
+
+def test_all_that_disagrees_is_told_in_one_error(folder):
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["transformer.ln_f.bias"], tensors["transformer.h.1.mlp.c_fc.weight"]
+    tensors["transformer.h.0.attn.c_attn.bias"] = torch.zeros(7)
+    tensors["transformer.h.7.extra"] = torch.zeros(1)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(CheckpointError) as error:
+        load_model(folder)
+    for word in ("ln_f.bias", "h.1.mlp.c_fc.weight", "c_attn.bias is (7,)", "(96,)", "h.7.extra", "missing (2)"):
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("change", [{"n_layer": 3}, {"n_embd": 64}, {"vocab_size": 98}, {"n_positions": 31}])
+def test_a_config_that_disagrees_with_the_weights_is_refused(folder, change):
+    edit_config(folder, **change)
+    with pytest.raises(CheckpointError, match="do not fit its config"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 60, 0.5, 0.99])
+def test_a_truncated_file_is_named(folder, keep):
+    path = folder / "model.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data)) if keep < 1 else keep])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is broken or cut short"):
+        load_model(folder)
+
+
+def test_a_header_of_garbage_is_told(folder):
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 20) + b"{not json at all....")
+    with pytest.raises(CheckpointError, match="broken or cut short"):
+        load_model(folder)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("code of a stranger ran",))
+
+
+def test_a_bin_with_code_in_it_is_refused_and_not_run(folder, capsys):
+    (folder / "model.safetensors").unlink()
+    torch.save({"transformer.wte.weight": Evil()}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="never run"):
+        load_model(folder)
+    assert "stranger" not in capsys.readouterr().out
+
+
+def test_a_truncated_bin_is_told(folder):
+    shutil.copy(reference("gpt2/old_bin/pytorch_model.bin"), folder)
+    (folder / "model.safetensors").unlink()
+    data = (folder / "pytorch_model.bin").read_bytes()
+    (folder / "pytorch_model.bin").write_bytes(data[: len(data) // 2])
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin"):
+        load_model(folder)
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    shutil.copytree(reference("gpt2/sharded"), tmp_path / "s")
+    gone = sorted((tmp_path / "s").glob("model-*.safetensors"))[1]
+    gone.unlink()
+    with pytest.raises(CheckpointError, match=gone.name):
+        load_model(tmp_path / "s")
+
+
+def test_an_index_cannot_lead_out_of_its_folder(tmp_path):
+    shutil.copytree(reference("gpt2/sharded"), tmp_path / "s")
+    index = tmp_path / "s" / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"] = dict.fromkeys(content["weight_map"], "../plain/model.safetensors")
+    index.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="outside its own folder"):
+        load_model(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model_type": "gpt9"}, "gpt9"),
+        ({"n_head": "four"}, "n_head should be int"),
+        ({"n_layer": 2.5}, "n_layer should be int"),
+        ({"add_cross_attention": True}, "add_cross_attention"),
+        ({"activation_function": "quick"}, "quick"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_told(folder, values, message):
+    edit_config(folder, **values)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(folder)
+
+
+def test_folders_without_config_or_weights_are_told(tmp_path, folder):
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        load_model(tmp_path)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        load_model(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is not a JSON file"):
+        load_model(folder)
+
+
+def test_a_head_that_the_config_ties_but_that_differs_is_told(folder):
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {"lm_head.weight": tensors["transformer.wte.weight"].clone()}, folder / "model.safetensors")
+    load_model(folder)  # an equal copy, as old files have it, is fine
+    save_file(tensors | {"lm_head.weight": tensors["transformer.wte.weight"] + 1}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="tie_word_embeddings"):
+        load_model(folder)
+
+
+def test_a_save_that_fails_leaves_no_config_behind(folder, monkeypatch):
+    model = load_model(folder)
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("minipoet.files.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(model, folder)
+    assert not (folder / "config.json").exists()  # half a save is not taken for a whole one
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"),
+    [
+        ({"vocab_size": 50264, "n_embd": 768, "n_layer": 12, "n_head": 12}, 125_231_616),
+        ({"vocab_size": 50257, "n_embd": 1024, "n_layer": 24, "n_head": 16}, 355_871_744),
+        ({"vocab_size": 50257, "n_embd": 1536, "n_layer": 24, "n_head": 16}, 760_300_032),
+        ({"vocab_size": 50272, "n_embd": 5120, "n_layer": 40, "n_head": 40}, 12_853_463_040),
+    ],
+)
+def test_published_sizes_are_counted_without_memory(shape, count):
+    with torch.device("meta"):
+        model = GPT2(GPT2Config(n_positions=2048, **shape))
+    assert count_parameters(model).all == count
