@@ -21,7 +21,7 @@ import minipoet
 from minipoet.command import run
 from minipoet.evaluation import Likelihood, likelihood
 from minipoet.files import write_json_atomic, write_text_atomic
-from minipoet.generation import SamplingSettings, generate_many
+from minipoet.generation import generate_many
 from minipoet.plots import plot_history
 from minipoet.text import Poem, corpus_sha256, drop_duplicates, read_corpus, read_poems, split_by_work
 from minipoet.tokenization import Tokenizer
@@ -34,8 +34,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--base", default="poet-tiny", help="poet-tiny, a model's folder, or its id on the hub (default: %(default)s)")
-    add("--corpus", default="embedded",
-        help='"embedded" (written for this package), "pushkin" (fetched once), or a folder of .txt, a .txt, a .jsonl')  # fmt: skip
+    corpora = '"embedded" (written for this package), "pushkin" (fetched once), or a folder of .txt, a .txt, a .jsonl'
+    add("--corpus", default="embedded", help=corpora)
     add("--author", help="only this author's poems of a .jsonl corpus")
     add("--out", type=Path, default=Path("runs/lora_pushkin"), help="folder for the results (default: %(default)s)")
     add("--rank", type=int, default=16, help="of the matrices A and B (default: %(default)s)")
@@ -110,10 +110,9 @@ def main() -> None:
     def measure(precision: str = "fp32") -> Likelihood:
         return likelihood(model, held_out_ids, characters, length, breaks=line_end, precision=precision)
 
-    sampling = SamplingSettings(max_new_tokens=args.tokens, temperature=args.temperature, top_p=0.95, seed=args.seed)
-
     def poems() -> list[str]:
-        return [rows[0].text for rows in generate_many(model, tokenizer, args.prompts, sampling)]
+        sampling = {"max_new_tokens": args.tokens, "temperature": args.temperature, "top_p": 0.95, "seed": args.seed}
+        return [rows[0].text for rows in generate_many(model, tokenizer, args.prompts, **sampling)]
 
     before, poems_before = measure(), poems()
     minipoet.add_lora(model, args.rank, args.alpha, args.targets, args.dropout, seed=args.seed)

@@ -2,26 +2,27 @@
 
     python examples/train_poet_tiny.py --data DATA --out runs/poet-tiny
 
-DATA holds poems.jsonl.gz and prose.jsonl.gz (author, title, text a line) and prose/pushkin/*.txt. Pushkin's verse is left
-out, and so are passages of others that quote a line of it: teaching it Pushkin is to be a real experiment. The
-vocabulary is learnt first (`tokenization.train_bpe`), then the model: prose with some verse, then verse with some prose
-while the learning rate falls. What came of it: docs/poet-tiny.md
+DATA holds poems.jsonl.gz and prose.jsonl.gz (author, title, text a line) and prose/pushkin/*.txt. Pushkin's verse is
+left out, and so are passages of others that quote a line of it: teaching it Pushkin is to be a real experiment. The
+vocabulary is learnt first (`tokenization.train_bpe`), then the model: prose with some verse, then verse with some
+prose while the learning rate falls. What came of it: docs/poet-tiny.md
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 from pathlib import Path
 
 import torch
 
+import minipoet
+from minipoet.command import run
 from minipoet.evaluation import likelihood
 from minipoet.models.gpt2 import GPT2, GPT2Config
+from minipoet.plots import plot_history
 from minipoet.text import clean_text, drop_duplicates, read_poems, read_records, split_by_work
 from minipoet.text.quotations import Quotations
-from minipoet.tokenization import BPETokenizer, train_bpe
+from minipoet.tokenization import Tokenizer, load_tokenizer, train_bpe
 from minipoet.training import Batches, Mixture, TrainSettings, train
 
 LEFT_OUT = "Пушкин"
@@ -48,7 +49,7 @@ def read_data(folder: Path) -> tuple[list[str], list[str], list[str]]:
     return parts["train"], parts["held out"], parts["prose"]
 
 
-def encode(tokenizer: BPETokenizer, texts: list[str]) -> list[list[int]]:
+def encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
     """Ids with the start and end of each text."""
     return [[tokenizer.bos_id, *ids, tokenizer.eos_id] for ids in tokenizer.encode_batch(texts)]  # type: ignore[list-item]
 
@@ -83,7 +84,7 @@ def main() -> None:
 
     verse, held_out, prose = read_data(args.data)
     if args.resume and (args.out / "tokenizer.json").exists():
-        raise SystemExit("resume later")
+        tokenizer = load_tokenizer(args.out)
     else:
         tokenizer = train_bpe(
             verse * 4 + prose, args.vocabulary
@@ -117,10 +118,13 @@ def main() -> None:
         found = likelihood(model, texts, characters, args.context, args.rows, line_end, precision="auto")
         return found.bits_per_character
 
-    train(model, mixture, settings, args.out, validate, resume=args.resume)
+    history = train(model, mixture, settings, args.out, validate, resume=args.resume)
     found = likelihood(model, texts, characters, args.context, args.rows, line_end)
     print(f"held-out verse: {found.bits_per_character:.4f} bits per character, loss {found.loss:.4f} nats a token")
+    plot_history(history, args.out / "loss.png", "poet-tiny", "bits per character of held-out verse")
+    minipoet.save(model.half(), tokenizer, args.out / "poet-tiny")
+    print(f"{args.out / 'poet-tiny'}: the model, in fp16, for minipoet.load")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

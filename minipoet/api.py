@@ -47,7 +47,8 @@ def load_folder(folder: Path, dtype: torch.dtype | None, device: str | torch.dev
     """Model and tokenizer of one folder; raises ValueError if they do not belong together."""
     if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
         raise CheckpointError(
-            f"{folder} holds an adapter, not a model: load its base, then minipoet.load_adapter(model, {str(folder)!r})."
+            f"{folder} holds an adapter, not a model: load its base, then "
+            f"minipoet.load_adapter(model, {str(folder)!r})."
         )
     tokenizer = load_tokenizer(folder)
     model = load_model(folder, dtype, device)
@@ -56,7 +57,7 @@ def load_folder(folder: Path, dtype: torch.dtype | None, device: str | torch.dev
             f"{folder}: the tokenizer knows {tokenizer.vocab_size} ids, but the model has embeddings for "
             f"{model.config.vocab_size} only: they are of different models."
         )
-    return model, tokenizer  # type: ignore[return-value]
+    return model, tokenizer
 
 
 def fetch_from_hub(name: str) -> Path:
@@ -83,8 +84,9 @@ def fetch_from_hub(name: str) -> Path:
         )
         return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
         raise OSError(
-            f"Could not fetch {name!r} from the hub ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
+            f"Could not fetch {name!r} from the hub ({type(error).__name__}: {reason}). "
             f"Check the name and the network, or give the path of a folder that holds the model."
         ) from error
 

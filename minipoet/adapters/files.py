@@ -72,7 +72,7 @@ def save_adapter(model: LanguageModel, folder: str | Path, name: str | None = No
         transposed |= transform == "transpose"
         sizes[published] = config.of(ours, published)
         for matrix in ("A", "B"):
-            tensors[f"{PREFIX}{published}.lora_{matrix}.weight"] = getattr(layer.deltas[name], matrix)
+            tensors[f"{PREFIX}{published}.lora_{matrix}.weight"] = getattr(layer.delta(name), matrix)
     values = {
         "peft_type": "LORA",
         "task_type": model.task_type,
@@ -119,7 +119,7 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
         else:
             modules.setdefault(ours, {})[kind] = tensor
     for ours, pair in modules.items():
-        n_out, n_in = model.get_submodule(ours).weight.shape  # type: ignore[misc, union-attr]
+        n_out, n_in = model.get_submodule(ours).weight.shape  # type: ignore[misc]
         shapes = {kind: tuple(t.shape) for kind, t in pair.items()}
         if set(pair) != {"A", "B"} or shapes["A"][1:] != (n_in,) or shapes["B"] != (n_out, shapes["A"][0]):
             problems.append(f"{ours} is ({n_out}, {n_in}), but the adapter brings {shapes}")
@@ -140,20 +140,18 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
         rank_pattern=values.get("rank_pattern") or {},
         alpha_pattern=values.get("alpha_pattern") or {},
     )
-    ranks = {ours: config.of(ours, table.published_module(ours)[0])[0] for ours in modules}
-    odd = [
-        f"{ours}: rank {pair['A'].shape[0]}, config {ranks[ours]}"
-        for ours, pair in modules.items()
-        if pair["A"].shape[0] != ranks[ours]
-    ]
-    if odd:
-        raise AdapterError(
-            f"{folder}: the config and the matrices disagree ({'; '.join(odd[:12])}): fetch the folder again."
-        )
+    for ours, pair in modules.items():
+        found = table.published_module(ours)
+        rank, _ = config.of(ours, found[0] if found else ours)
+        if pair["A"].shape[0] != rank:
+            problems.append(f"{ours}: rank {pair['A'].shape[0]}, but {rank} by the config")
+    if problems:
+        raise AdapterError(f"{folder}: its files disagree ({'; '.join(problems[:12])}): fetch the folder again.")
     attach(model, config, name)
+    layers = dict(lora_layers(model))
     with torch.no_grad():
         for ours, pair in modules.items():
-            delta = model.get_submodule(ours).deltas[name]  # type: ignore[union-attr, index]
+            delta = layers[ours].delta(name)
             delta.A.copy_(pair["A"])
             delta.B.copy_(pair["B"])
     return model

@@ -17,7 +17,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -42,8 +42,10 @@ class LoRAConfig:
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
-        wrong = [f"rank must be a whole number of at least 1, got {r!r}" for r in (self.rank, *self.rank_pattern.values())
-                 if not isinstance(r, int) or r < 1]  # fmt: skip
+        ranks = (self.rank, *self.rank_pattern.values())
+        wrong = [
+            f"rank must be a whole number of at least 1, got {r!r}" for r in ranks if not isinstance(r, int) or r < 1
+        ]
         if not 0 <= self.dropout < 1:
             wrong.append(f"dropout must be in [0, 1), got {self.dropout}")
         if not all(math.isfinite(a) for a in (self.alpha, *self.alpha_pattern.values())):
@@ -88,7 +90,7 @@ class Delta(nn.Module):
         return F.linear(F.linear(x, self.A), self.B) * self.scale
 
     def matrix(self) -> Tensor:
-        """s · B A, (out, in), in fp32."""
+        """s · B A, (out, in), in fp32: what merging adds to the weight."""
         return (self.B.float() @ self.A.float()) * self.scale
 
 
@@ -106,6 +108,10 @@ class LoRALinear(nn.Module):
     def weight(self) -> Tensor:
         """The base's own weight, so that the layer can stand where a plain one stood."""
         return self.base.weight  # type: ignore[return-value]
+
+    def delta(self, name: str) -> Delta:
+        """The adapter of this name on this layer."""
+        return cast(Delta, self.deltas[name])
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
@@ -189,7 +195,7 @@ def set_adapter(model: Model, name: str | None) -> Model:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for _, layer in lora_layers(model):
-        layer.active = name if name in layer.deltas else None
+        layer.active = name if name is not None and name in layer.deltas else None
         if layer.active:
             layer.deltas[layer.active].requires_grad_(True)
     return model
@@ -207,14 +213,14 @@ def merge_lora(model: Model) -> Model:
         raise ValueError("There is no active adapter to merge: add_lora, load_adapter or set_adapter first.")
     for name, layer in lora_layers(model):
         if layer.active:
-            total = layer.weight.float() + layer.deltas[layer.active].matrix()
+            total = layer.weight.float() + layer.delta(layer.active).matrix()
             if not torch.isfinite(total).all():
                 raise ValueError(
                     f"Merging {layer.active!r} into {name} gives values that are not finite; the adapter is broken."
                 )
     for _, layer in lora_layers(model):
         if layer.active:
-            layer.weight.copy_(layer.weight.float() + layer.deltas[layer.active].matrix())
+            layer.weight.copy_(layer.weight.float() + layer.delta(layer.active).matrix())
             layer.merged = layer.active
     return model
 
@@ -226,7 +232,7 @@ def unmerge_lora(model: Model) -> Model:
         raise ValueError("No adapter is merged into this model.")
     for _, layer in lora_layers(model):
         if layer.merged:
-            layer.weight.copy_(layer.weight.float() - layer.deltas[layer.merged].matrix())
+            layer.weight.copy_(layer.weight.float() - layer.delta(layer.merged).matrix())
             layer.merged = None
     return model
 
@@ -235,5 +241,5 @@ def remove_lora(model: Model) -> Model:
     """The plain model again, without adapters; a merged one stays in the weights, for good. Returns the model."""
     for name, layer in list(lora_layers(model)):
         model.set_submodule(name, layer.base)
-    model.adapters = {}  # type: ignore[assignment]
+    model.adapters = {}
     return model

@@ -23,7 +23,7 @@ def find_targets(model: LanguageModel, targets: Sequence[str] | str) -> list[tup
     Raises ValueError that lists every target that matches nothing, or only what cannot be adapted.
     """
     layers = _linear_layers(model)
-    if targets == ALL_LINEAR:
+    if targets == ALL_LINEAR or list(targets) == [ALL_LINEAR]:
         return [pair for pair in layers if pair[0] != "head"]
     if not targets:
         raise ValueError(f"No targets were given. {_choices(layers)}")

@@ -20,7 +20,7 @@ PREFIX = -1  # slots that every real token sees: a learned prefix (adapters/pref
 
 
 class Visibility(NamedTuple):
-    """Positions (B, T) or (1, T) of the new tokens, and what they see: a bool mask (B, 1, T, S), or None for plain causal."""
+    """What new tokens are told: positions, (B, T) or (1, T), and a bool mask (B, 1, T, S), None for plain causal."""
 
     positions: Tensor
     mask: Tensor | None
@@ -60,7 +60,7 @@ def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, dropout: float = 0.0) -> Tensor:
-    """(B, H, T, D), 2 × (B, G, S, D) -> (B, H, T, D): each query's mean of the values, weighed by softmax(q kᵀ · scale).
+    """(B, H, T, D), 2 × (B, G, S, D) -> (B, H, T, D): for each query the mean of the values by softmax(q kᵀ · scale).
 
     mask None means causal with the last query at the last key. G < H: H/G query heads share a key/value head
     (grouped-query attention, https://arxiv.org/abs/2305.13245).

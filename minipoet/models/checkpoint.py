@@ -127,7 +127,8 @@ def save_model(
 ) -> None:
     """Write config.json and safetensors (in shards above 2 GB) that transformers reads. `extra` goes to config.json.
 
-    parameters, by our names, are written instead of the model's own (which may carry adapters between them). Each file is whole or not there; the config comes last, so that a folder without one is an unfinished one.
+    parameters, by our names, are written instead of the model's own (which may carry adapters between them).
+    Each file is whole or not there; the config comes last, so that a folder without one is an unfinished one.
     """
     folder = Path(folder)
     names = model.name_table()
@@ -138,7 +139,7 @@ def save_model(
         published[found[0]] = (parameter.detach(), found[1])
     (folder / "config.json").unlink(missing_ok=True)
     shards = _divide({name: t.numel() * t.element_size() for name, (t, _) in published.items()})
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         tensors = {name: apply(published[name][1], published[name][0]).contiguous() for name in shard}

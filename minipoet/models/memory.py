@@ -30,7 +30,7 @@ def count_parameters(model: nn.Module) -> Counts:
 
 
 def available_memory() -> int:
-    """Bytes of memory that a program may still take on this machine (its physical memory where nothing better is known)."""
+    """Bytes that a program may still take on this machine; its physical memory where nothing better is known."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:

@@ -38,8 +38,8 @@ def weight_files(folder: Path) -> list[Path]:
             return _shards(index)
     found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     raise CheckpointError(
-        f"{folder} holds no weights: expected model.safetensors or pytorch_model.bin (or their index.json with shards), "
-        f"found {', '.join(found) or 'nothing'}."
+        f"{folder} holds no weights: expected model.safetensors or pytorch_model.bin (or their index.json with "
+        f"shards), found {', '.join(found) or 'nothing'}."
     )
 
 

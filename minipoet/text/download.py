@@ -122,7 +122,7 @@ def _reason(error: Exception) -> str:
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):
     """Follows redirects to https only."""
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
         """The request to the new address, as the base class makes it, or an error for another scheme."""
         if urlsplit(newurl).scheme != "https":
             raise urllib.error.URLError(f"redirected to {newurl}, which is not https")
