@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,18 +132,9 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
             f"The adapter in {folder} does not fit this model: {listed}{more}. "
             + (f"It was made for {base}: load that base first." if base else "Load the base that it was made for.")
         )
-    config = LoRAConfig(
-        rank=values.get("r", 8),
-        alpha=values.get("lora_alpha", 8),
-        dropout=values.get("lora_dropout", 0.0),
-        rslora=values.get("use_rslora", False),
-        targets=tuple(modules),
-        rank_pattern=values.get("rank_pattern") or {},
-        alpha_pattern=values.get("alpha_pattern") or {},
-    )
+    config = _settings(values, {ours: _published(model, ours) for ours in modules})
     for ours, pair in modules.items():
-        found = table.published_module(ours)
-        rank, _ = config.of(ours, found[0] if found else ours)
+        rank, _ = config.of(_published(model, ours))
         if pair["A"].shape[0] != rank:
             problems.append(f"{ours}: rank {pair['A'].shape[0]}, but {rank} by the config")
     if problems:
@@ -155,6 +147,34 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
             delta.A.copy_(pair["A"])
             delta.B.copy_(pair["B"])
     return model
+
+
+def _settings(values: dict[str, Any], modules: dict[str, str]) -> LoRAConfig:
+    """The adapter's settings, for modules (our name: published name). The file's patterns speak of published names."""
+    try:
+        theirs = LoRAConfig(
+            rank=values.get("r", 8),
+            alpha=values.get("lora_alpha", 8),
+            dropout=values.get("lora_dropout", 0.0),
+            rslora=values.get("use_rslora", False),
+            rank_pattern=values.get("rank_pattern") or {},
+            alpha_pattern=values.get("alpha_pattern") or {},
+        )
+        sizes = {re.escape(published): theirs.of(published) for published in modules.values()}
+    except (TypeError, ValueError, AttributeError, re.error) as error:
+        raise AdapterError(f"{CONFIG} holds a setting that cannot be used: {error}") from error
+    return replace(
+        theirs,
+        targets=tuple(modules),
+        rank_pattern={name: rank for name, (rank, _) in sizes.items() if rank != theirs.rank},
+        alpha_pattern={name: alpha for name, (_, alpha) in sizes.items() if alpha != theirs.alpha},
+    )
+
+
+def _published(model: LanguageModel, ours: str) -> str:
+    found = model.name_table().published_module(ours)
+    assert found is not None, f"{ours} is not in the family's table of names"
+    return found[0]
 
 
 def _has(model: nn.Module, name: str) -> bool:

@@ -118,7 +118,7 @@ class LoRALinear(nn.Module):
         y = self.base(x)
         if self.active is None or self.merged is not None:
             return y
-        return y + self.deltas[self.active](x).to(y.dtype)
+        return (y + self.deltas[self.active](x)).to(y.dtype)  # added in fp32 and rounded once
 
 
 def add_lora(

@@ -2,14 +2,16 @@
 
 settings   `SamplingSettings`: all that a poem depends on besides the model and the prompt
 sampling   temperature, top-k, top-p, min-p, the repetition penalty, and the draw: pure functions of logits
+noise      the luck of a token, computed from seed, step and id
 loop       the loop over tokens: prompts of ids -> new ids, one poem or many at a time
 stops      where a text ends when a stop string comes split over tokens
 poems      `generate`, `stream`, `generate_many`: text -> poem
 """
 
 from minipoet.generation.loop import Continuation, Token, generate_ids, generate_steps
+from minipoet.generation.noise import poem_seed
 from minipoet.generation.poems import Generated, generate, generate_many, stream
-from minipoet.generation.sampling import filter_logits, poem_seed
+from minipoet.generation.sampling import filter_logits
 from minipoet.generation.settings import SamplingSettings
 from minipoet.generation.stops import StopStrings
 

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from minipoet.generation.sampling import NEVER, draw, filter_logits, likeliest, poem_seed, seen_ids, uniform_numbers
+from minipoet.generation.noise import poem_seed, step_keys
+from minipoet.generation.sampling import NEVER, draw, filter_logits, seen_ids
 from minipoet.generation.settings import SamplingSettings
 from minipoet.models.base import LanguageModel
 
@@ -109,12 +110,12 @@ def generate_steps(
     never = sorted({*banned, *(() if settings.until_end else eos_ids)})
     with _evaluating(model):
         logits, cache, seen = _read(model, prompts, settings.repetition_penalty != 1)
-        uniform = None if settings.greedy else uniform_numbers(seeds, max(limits), logits.device)
+        keys = None if settings.greedy else step_keys(seeds, max(limits), logits.device)
         forbidden = _forbidden(logits, never, vocab_size)
         poems = list(range(len(prompts)))  # which poem does each row of the batch hold?
         for step in range(max(limits)):
             logits = filter_logits(logits.float().masked_fill(forbidden, NEVER), settings, seen)
-            new = likeliest(logits) if uniform is None else draw(logits, uniform[:, step])  # (B,)
+            new = draw(logits, None if keys is None else keys[:, step])  # (B,)
             tokens = [
                 Token(poem, id, _finish(poem, id, step + 1, limits[poem], settings, eos_ids, on_token))
                 for poem, id in zip(poems, new.tolist(), strict=True)
@@ -128,7 +129,7 @@ def generate_steps(
                 cache.reorder(rows)
                 poems = [poems[row] for row in going]
                 new = new[rows]
-                uniform, seen = (None if t is None else t[rows] for t in (uniform, seen))
+                keys, seen = (None if t is None else t[rows] for t in (keys, seen))
             if seen is not None:
                 seen.scatter_(1, new[:, None], True)
             logits = model.head(model.states(new[:, None], cache))[:, -1]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minipoet.generation.loop import check_prompts, generate_ids, generate_steps
-from minipoet.generation.sampling import poem_seed
+from minipoet.generation.noise import poem_seed
 from minipoet.generation.settings import SamplingSettings
 from minipoet.generation.stops import StopStrings
 from minipoet.models.base import LanguageModel

@@ -2,29 +2,29 @@
 
     penalise_repetition, scale_temperature, keep_top_k, keep_top_p, keep_min_p    (B, V) -> (B, V), pure
     filter_logits    all of them, in the order of transformers
-    poem_seed, uniform_numbers, draw    one random number a poem and step, turned into a token
+    draw             the largest logit, or a fair draw: the largest sum of logit and luck (noise.py)
 
 A token that is removed gets the logit −inf. The filters do what transformers' do, ties included, but for one thing that
 is left open there: of equal logits at the edge of top-p the lower ids stay, whatever the device and the sort.
 
 Papers: Holtzman et al. 2019, https://arxiv.org/abs/1904.09751 (top-p); Nguyen et al. 2024,
-https://arxiv.org/abs/2407.01082 (min-p); Keskar et al. 2019, https://arxiv.org/abs/1909.05858 (the penalty)
+https://arxiv.org/abs/2407.01082 (min-p); Keskar et al. 2019, https://arxiv.org/abs/1909.05858 (the penalty);
+Maddison et al. 2014, https://arxiv.org/abs/1411.0030 (Gumbel-max)
 Chapter: docs/generation.md
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from minipoet.generation.settings import SEEDS, SamplingSettings
+from minipoet.generation.noise import gumbel_noise
+from minipoet.generation.settings import SamplingSettings
 
 NEVER = float("-inf")
 HEADS = (512, 8192)  # how many of the likeliest tokens top-p looks at before it sorts them all
-GOLDEN = 0x9E3779B9  # 2**32 divided by the golden ratio, as in Knuth's multiplicative hashing
 
 
 def seen_ids(ids: Tensor, segments: Tensor | None, vocab_size: int) -> Tensor:
@@ -102,41 +102,23 @@ def filter_logits(logits: Tensor, settings: SamplingSettings, seen: Tensor | Non
     return logits
 
 
-def poem_seed(seed: int, prompt: int = 0, sample: int = 0) -> int:
-    """The seed of one poem among many: of the prompt with this number, the sample with this number, counted from 0.
+def draw(logits: Tensor, keys: Tensor | None = None) -> Tensor:
+    """The next id of each row: (B, V), (B,) int64 keys of this step -> (B,). Without keys the likeliest, the lowest such.
 
-    The first poem's is `seed` itself. Pairs are numbered after Cantor, (0, 0), (1, 0), (0, 1), (2, 0), …, and each
-    number is a golden step further, modulo 2**32: no two poems of a seed have the same, and small seeds stay apart.
+    Gumbel-max: if each logit gets its own Gumbel noise, the largest sum is at id i with probability softmax(logits)[i].
+    A token keeps its luck whatever the others do, so rounding changes a draw only where two sums nearly tie; one random
+    number looked up in the cumulative probabilities would be off at each of V borders. −1 where the logits are not
+    numbers, or none is finite.
     """
-    number = (prompt + sample) * (prompt + sample + 1) // 2 + sample
-    return (int(seed) + GOLDEN * number) % SEEDS
+    good = logits.amax(-1).isfinite()
+    if keys is not None:
+        logits = add_noise(logits, keys)
+    return torch.where(good, logits.argmax(-1), -1)
 
 
-def uniform_numbers(seeds: Sequence[int], steps: int, device: torch.device | str = "cpu") -> Tensor:
-    """(B, steps) random numbers from (0, 1], on this device, float64 where the device has it.
-
-    Each row comes from its own torch.Generator: a poem's luck hangs on its seed, not on its neighbours. The generators
-    run on the CPU, so that a seed means the same everywhere. Fewer steps are the beginning of more.
-    """
-    rows = [torch.rand(steps, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    device = torch.device(device)
-    return (1 - torch.stack(rows)).to(device, torch.float32 if device.type == "mps" else torch.float64)
-
-
-def draw(logits: Tensor, uniform: Tensor) -> Tensor:
-    """The first id up to which the probabilities sum to `uniform` or more: (B, V), (B,) -> (B,).
-
-    If uniform is spread evenly over (0, 1], each id comes as often as its probability says. The sum is made in
-    uniform's type: in fp32 rare tokens would get lost in it. −1 where the logits are not numbers, or none is finite.
-    """
-    probabilities = logits.softmax(-1)
-    cumulative = probabilities.cumsum(-1, dtype=uniform.dtype)
-    target = uniform[:, None] * cumulative[:, -1:]
-    ids = torch.searchsorted(cumulative, target).clamp(max=logits.shape[-1] - 1)  # (B, 1)
-    return torch.where(probabilities.gather(-1, ids) > 0, ids, -1)[:, 0]
-
-
-def likeliest(logits: Tensor) -> Tensor:
-    """The id of the largest logit, the lowest such: (B, V) -> (B,). −1 as for `draw`."""
-    values, ids = logits.max(-1)
-    return torch.where(values.isfinite(), ids, -1)
+def add_noise(logits: Tensor, keys: Tensor) -> Tensor:
+    """Logits (B, V) with the luck of each token added: keys (B,) int64, one a row."""
+    if logits.device.type != "cpu":
+        return logits + gumbel_noise(keys[:, None], torch.arange(logits.shape[-1], device=logits.device))
+    rows, ids = (logits > NEVER).nonzero(as_tuple=True)  # on a CPU the noise costs more than to find who needs it
+    return logits.index_put((rows, ids), logits[rows, ids] + gumbel_noise(keys[rows], ids))

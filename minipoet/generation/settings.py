@@ -12,7 +12,7 @@ from numbers import Integral, Real
 from typing import Any
 
 COLDEST = 1e-6  # logits divided by less may become infinite in fp32
-SEEDS = 2**32  # PyTorch's CPU generator (Mersenne twister) looks at the low 32 bits of a seed only
+SEEDS = 2**64
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class SamplingSettings:
                 "a number above 0 (1 is off)",
             ),
             ("stop", _strings(stop), "a string or a list of strings, none of them empty"),
-            ("seed", _whole(self.seed, 0) and self.seed < SEEDS, "a whole number from 0 to 2**32 - 1"),
+            ("seed", _whole(self.seed, 0) and self.seed < SEEDS, "a whole number from 0 to 2**64 - 1"),
         ]
         wrong = [f"{name} must be {rule}, got {getattr(self, name)!r}" for name, right, rule in rules if not right]
         if wrong:

@@ -1,4 +1,4 @@
-"""The training loop: one explicit function. Read it from top to bottom; that is all there is.
+"""The training loop: one explicit function, `train`. Read it from top to bottom; its steps are the helpers below it.
 
 A step is: count the tokens, add up the gradients of the batches, clip, set the learning rate, step. Now and then the
 model is measured on texts that it does not learn from; the best is kept, and the run stops when it gets no better.
@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -25,7 +25,15 @@ from minipoet.training.optimizers import learning_rate, make_optimizers
 from minipoet.training.packing import Batch
 from minipoet.training.precision import autocast
 from minipoet.training.settings import TrainSettings
-from minipoet.training.state import load_state, save_state, trainable_tensors
+from minipoet.training.state import (
+    Progress,
+    checksum,
+    load_state,
+    load_weights,
+    read_header,
+    save_state,
+    trainable_tensors,
+)
 
 
 class BatchSource(Protocol):
@@ -36,6 +44,14 @@ class BatchSource(Protocol):
 
 class TrainingDiverged(ArithmeticError):
     """The loss or the gradient became infinite or not a number; the message says where, and what to go back to."""
+
+
+class RunFiles(NamedTuple):
+    """What a run keeps in its folder."""
+
+    last: Path  # all that is needed to go on
+    best: Path  # the trainable weights that measured best
+    history: Path
 
 
 def train(
@@ -53,102 +69,164 @@ def train(
     validate() measures the model (lower is better). In `folder`: history.jsonl, last.safetensors (to resume from) and
     best.safetensors. With resume=True the run goes on from last.safetensors, if there is one, as if it had never
     stopped: to the bit, on one thread. stop_after ends the call early after so many steps in all (to resume later).
-    Raises ValueError for nothing to train or a checkpoint of another run, TrainingDiverged, OSError for a full disk.
+    Without resume a finished run in the folder is replaced, but an unfinished one is not: that is refused.
+    Raises ValueError for nothing to train, an unfinished run, or a checkpoint of another run or that is broken;
+    TrainingDiverged; OSError for a full disk.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    last, best_file, history_file = (folder / name for name in ("last.safetensors", "best.safetensors", "history.jsonl"))
+    if settings.patience and validate is None:
+        raise ValueError("settings.patience counts evaluations without a better one: it needs validate.")
+    if stop_after is not None and stop_after < 1:
+        raise ValueError(f"stop_after must be at least 1, got {stop_after}.")
+    end = settings.steps if stop_after is None else min(stop_after, settings.steps)
+    save_every = settings.save_every or settings.evaluate_every or settings.steps
+    files = RunFiles(*(Path(folder) / name for name in ("last.safetensors", "best.safetensors", "history.jsonl")))
     optimizers = make_optimizers(model, settings)
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    device = trainable[0].device
-    progress: dict[str, Any] = {"step": 0, "tokens": 0, "best": math.inf, "best_step": 0, "waited": 0, "seconds": 0.0}
-    if resume and last.exists():
-        progress = load_state(last, model, optimizers, settings)
-        history = read_history(history_file)
-        history.rewind(progress["step"])
+    model.zero_grad(set_to_none=True)  # of an earlier call that was broken off
+    if resume and files.last.exists():
+        progress, history = _go_on(model, batches, optimizers, settings, files)
     else:
-        for old in (last, best_file, history_file):
-            old.unlink(missing_ok=True)
-        history = History(history_file)
-        torch.manual_seed(settings.seed)  # dropout draws from the global generator
-    started = time.perf_counter() - progress["seconds"]
-    bar = tqdm(total=settings.steps, initial=progress["step"], disable=quiet, unit="step", dynamic_ncols=True)
-
-    def measure() -> None:
-        """Validate, keep the best, count the waiting."""
-        if validate is None:
-            return
-        model.eval()
-        value = validate()
-        history.add(step=progress["step"], validation=value)
-        bar.write(f"step {progress['step']:>6}   validation {value:.4f}", end="\n") if not quiet else None
-        if value < progress["best"]:
-            write_tensors_atomic(best_file, trainable_tensors(model))
-            progress.update(best=value, best_step=progress["step"], waited=0)
-        else:
-            progress["waited"] += 1
-
-    def enough() -> bool:
-        return bool(settings.patience) and progress["waited"] >= settings.patience
-
-    if progress["step"] == 0:
-        measure()
-    while progress["step"] < min(settings.steps, stop_after or settings.steps) and not enough():
-        step = progress["step"]
-        model.train()
-        parts = [batches.batch(step * settings.accumulation + i) for i in range(settings.accumulation)]
-        tokens = sum(part.tokens() for part in parts)  # the loss is averaged over all of them, counted before backward
-        loss = 0.0
-        for part in parts:
-            with autocast(device, settings.precision):
-                part_loss = batch_loss(model, part.to(device)) / max(1, tokens)
-            part_loss.backward()
-            loss += part_loss.item()
-        norm = float(nn.utils.clip_grad_norm_(trainable, settings.clip or math.inf))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingDiverged(_what_diverged(step, settings, loss, norm, best_file, last))
-        factor = learning_rate(step, settings)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * factor
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        progress["step"] += 1
-        progress["tokens"] += tokens
-        progress["seconds"] = time.perf_counter() - started
-        speed = progress["tokens"] / progress["seconds"]
-        history.add(step=step + 1, loss=loss, norm=norm, lr=settings.lr * factor, tokens=progress["tokens"])
-        bar.set_postfix(loss=f"{loss:.3f}", best=f"{progress['best']:.3f}", tok_s=f"{speed:.0f}", refresh=False)
-        bar.update()
-        due = settings.evaluate_every and (step + 1) % settings.evaluate_every == 0
-        if due or step + 1 == settings.steps:
-            measure()
-        if (step + 1) % (settings.save_every or settings.evaluate_every or settings.steps) == 0:
-            save_state(last, model, optimizers, settings, progress)
-    bar.close()
-    if progress["step"] == stop_after:
-        save_state(last, model, optimizers, settings, progress)
-    elif best_file.exists():
-        _load_weights(model, best_file)
+        progress, history = _start_anew(settings, files)
+    with tqdm(total=settings.steps, initial=progress.step, unit="step", disable=quiet or None) as bar:  # None: on a terminal
+        if not history.events:
+            _evaluate(model, validate, progress, history, files, quiet)
+        while progress.step < end and not progress.finished:
+            started = time.perf_counter()
+            first = progress.step * settings.accumulation
+            parts = [batches.batch(first + i) for i in range(settings.accumulation)]
+            loss, norm, tokens = _gradient(model, parts, settings)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise TrainingDiverged(_what_diverged(progress, settings, loss, norm, files))
+            factor = learning_rate(progress.step, settings)
+            _update(optimizers, factor)
+            progress.step += 1
+            progress.tokens += tokens
+            progress.seconds += time.perf_counter() - started
+            progress.checksum = checksum(parts)
+            event = {"step": progress.step, "loss": loss, "norm": norm, "lr": settings.lr * factor}
+            history.add(**event, tokens=progress.tokens, seconds=round(progress.seconds, 3))
+            _show(bar, loss, event["lr"], progress)
+            last_step = progress.step == settings.steps
+            if last_step or (settings.evaluate_every and progress.step % settings.evaluate_every == 0):
+                _evaluate(model, validate, progress, history, files, quiet)
+            progress.finished = last_step or 0 < settings.patience <= progress.waited
+            if progress.finished or progress.step == end or progress.step % save_every == 0:
+                save_state(files.last, model, optimizers, settings, progress)
+    if progress.finished and files.best.exists():
+        load_weights(files.best, model)
     model.eval()
     return history
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
-    from safetensors.torch import load_file
+def _start_anew(settings: TrainSettings, files: RunFiles) -> tuple[Progress, History]:
+    """A folder without the files of a former run, and a seeded generator."""
+    files.last.parent.mkdir(parents=True, exist_ok=True)
+    if files.last.exists():
+        former, its_settings = read_header(files.last)
+        if not former.finished:
+            raise ValueError(
+                f"{files.last.parent} holds an unfinished run (step {former.step} of {its_settings['steps']}): go on with "
+                f"it (resume=True, or --resume), choose another folder, or delete {files.last} to start anew."
+            )
+    for old in files:
+        old.unlink(missing_ok=True)
+    torch.manual_seed(settings.seed)  # dropout draws from the global generator
+    return Progress(), History(files.history)
 
-    tensors = load_file(path)
-    with torch.no_grad():
-        for name, tensor in trainable_tensors(model).items():
-            tensor.copy_(tensors[name])
+
+def _go_on(
+    model: nn.Module,
+    batches: BatchSource,
+    optimizers: list[torch.optim.Optimizer],
+    settings: TrainSettings,
+    files: RunFiles,
+) -> tuple[Progress, History]:
+    """The run as it was when last.safetensors was written; what happened since is forgotten, and happens again."""
+    former, _ = read_header(files.last)
+    progress = load_state(files.last, model, optimizers, settings)
+    first = (former.step - 1) * settings.accumulation
+    if checksum(batches.batch(first + i) for i in range(settings.accumulation)) != former.checksum:
+        raise ValueError(
+            f"{files.last} belongs to a run on other batches: step {former.step} read something else. Give it the same "
+            f"texts, length, rows and seed, or choose another folder."
+        )
+    history = read_history(files.history)
+    history.rewind(progress.step)
+    return progress, history
 
 
-def _what_diverged(step: int, settings: TrainSettings, loss: float, norm: float, best: Path, last: Path) -> str:
-    first = step * settings.accumulation
-    good = best if best.exists() else last if last.exists() else None
-    back = f"the last good weights are in {good}" if good else "there is no checkpoint yet"
+def _gradient(model: nn.Module, parts: list[Batch], settings: TrainSettings) -> tuple[float, float, int]:
+    """Leave the gradient of the mean loss over all tokens of the parts in the model: (loss, norm before clipping, tokens).
+
+    Each part's sum is divided by the tokens of the whole step, counted before: so it does not matter how the texts
+    are divided among the parts, nor that one part has more tokens than another.
+    """
+    model.train()
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    device = trainable[0].device
+    tokens = sum(part.tokens() for part in parts)
+    total = torch.zeros((), device=device)
+    for part in parts:
+        with autocast(device, settings.precision):
+            loss = batch_loss(model, part) / max(1, tokens)
+        loss.backward()
+        total += loss.detach()
+    norm = nn.utils.clip_grad_norm_(trainable, settings.clip or math.inf)
+    return total.item(), norm.item(), tokens
+
+
+def _update(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
+    """One step at this factor of each group's own learning rate."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def _evaluate(
+    model: nn.Module,
+    validate: Callable[[], float] | None,
+    progress: Progress,
+    history: History,
+    files: RunFiles,
+    quiet: bool,
+) -> None:
+    """Validate, keep the best, count the waiting."""
+    if validate is None:
+        return
+    model.eval()
+    value = float(validate())
+    if math.isnan(value):
+        raise TrainingDiverged(f"validate() gave {value} after step {progress.step}. {_go_back(progress, files)}")
+    history.add(step=progress.step, validation=value)
+    better = value < progress.best
+    if better:
+        write_tensors_atomic(files.best, trainable_tensors(model))
+        progress.best, progress.best_step, progress.waited = value, progress.step, 0
+    else:
+        progress.waited += 1
+    if not quiet:
+        tqdm.write(f"step {progress.step:>6}   validation {value:.4f}{'   the best so far' if better else ''}")
+
+
+def _show(bar: tqdm, loss: float, lr: float, progress: Progress) -> None:
+    speed = progress.tokens / max(progress.seconds, 1e-9)
+    bar.set_postfix_str(f"loss {loss:.3f}, best {progress.best:.3f}, lr {lr:.1e}, {speed:,.0f} tokens/s", refresh=False)
+    bar.update()
+
+
+def _what_diverged(progress: Progress, settings: TrainSettings, loss: float, norm: float, files: RunFiles) -> str:
+    first = progress.step * settings.accumulation
     return (
-        f"Step {step + 1} (batches {first} to {first + settings.accumulation - 1} of seed {settings.seed}): "
-        f"the loss is {loss}, the gradient's norm {norm}; {back}. "
-        f"Try a smaller learning rate than {settings.lr:g}, a longer warm-up, or precision='fp32'."
+        f"Step {progress.step + 1} (batches {first} to {first + settings.accumulation - 1}): the loss is {loss}, the "
+        f"gradient's norm {norm}; the weights were not changed by it. {_go_back(progress, files)} "
+        f"Try a smaller learning rate than {settings.lr:g}, a longer warm-up, or precision='fp32', in another folder."
     )
+
+
+def _go_back(progress: Progress, files: RunFiles) -> str:
+    if files.best.exists():
+        return f"The last good weights, of step {progress.best_step}, are in {files.best}."
+    if files.last.exists():
+        return f"The last checkpoint is {files.last}."
+    return "There is no checkpoint yet."

@@ -1,7 +1,8 @@
 """A checkpoint to resume from: one safetensors file with all that the next step depends on.
 
-Trainable weights, the optimisers' moments, the random states of every device, and (as JSON in the file's header) the
-step, the settings, and the state of early stopping. No pickle: a checkpoint from elsewhere can do no harm.
+Trainable weights, the optimisers' moments, the random states of the CPU and of every CUDA device, and (as JSON in the
+file's header) the settings and the progress: the step, the early stopping, and a checksum of the last batches. No
+pickle: a checkpoint from elsewhere can do no harm.
 
 Chapter: docs/training.md
 """
@@ -9,7 +10,10 @@ Chapter: docs/training.md
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import math
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,31 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from minipoet.files import write_tensors_atomic
+from minipoet.training.packing import Batch
 from minipoet.training.settings import TrainSettings
+
+
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    step: int = 0  # optimiser steps made
+    tokens: int = 0  # targets learnt from
+    seconds: float = 0.0  # spent in steps, not in evaluations
+    best: float = math.inf  # least validation value
+    best_step: int = 0
+    waited: int = 0  # evaluations since the best
+    checksum: int = 0  # of the last step's batches
+    finished: bool = False  # all steps made, or out of patience
+
+
+def checksum(batches: Iterable[Batch]) -> int:
+    """A number that other texts, packing or seeds would give otherwise."""
+    total = 0
+    for batch in batches:
+        for tensor in batch:
+            total = zlib.crc32(b"" if tensor is None else tensor.cpu().numpy().tobytes(), total)
+    return total
 
 
 def trainable_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -26,14 +54,20 @@ def trainable_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Put trainable tensors that `write_tensors_atomic` wrote back into the model. Raises ValueError for other ones."""
+    _, tensors = _read(path)
+    _fill(path, model, tensors)
+
+
 def save_state(
     path: Path,
     model: nn.Module,
     optimizers: list[torch.optim.Optimizer],
     settings: TrainSettings,
-    progress: dict[str, Any],
+    progress: Progress,
 ) -> None:
-    """Write the checkpoint, all or nothing. `progress` is what the loop keeps: step, best, patience, …"""
+    """Write the checkpoint, all or nothing."""
     tensors = {f"model.{name}": tensor for name, tensor in trainable_tensors(model).items()}
     for number, optimizer in enumerate(optimizers):
         for index, slots in optimizer.state_dict()["state"].items():
@@ -41,43 +75,63 @@ def save_state(
                 tensors[f"optimizer.{number}.{index}.{slot}"] = torch.as_tensor(value)
     for device, state in _random_states().items():
         tensors[f"random.{device}"] = state
-    header = {"progress": progress, "settings": asdict(settings)}
+    header = {"progress": asdict(progress), "settings": asdict(settings)}
     write_tensors_atomic(path, tensors, {"minipoet": json.dumps(header)})
+
+
+def read_header(path: Path) -> tuple[Progress, dict[str, Any]]:
+    """(progress, settings) of a checkpoint. Raises ValueError for one that is broken, or another kind of file."""
+    metadata, _ = _read(path, with_tensors=False)
+    try:
+        header = json.loads(metadata["minipoet"])
+        return Progress(**header["progress"]), dict(header["settings"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a training checkpoint of minipoet: delete it to start anew.") from error
 
 
 def load_state(
     path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], settings: TrainSettings
-) -> dict[str, Any]:
-    """Put the model, the optimisers and the generators back where they were, and return `progress`.
+) -> Progress:
+    """Put the model, the optimisers and the generators back where they were, and return the progress.
 
     Raises ValueError for a checkpoint that is broken, or of another run (settings or weights differ).
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["minipoet"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a training checkpoint of minipoet ({error}): delete it to start anew.") from error
-    then, now = header["settings"], json.loads(json.dumps(asdict(settings)))
+    progress, then = read_header(path)
+    now = json.loads(json.dumps(asdict(settings)))  # as JSON has it: a tuple is a list
     changed = [f"{key} was {then.get(key)!r}, is {now[key]!r}" for key in now if then.get(key) != now[key]]
     if changed:
         raise ValueError(f"{path} belongs to a run with other settings ({'; '.join(changed)}): use them, or another folder.")
-    ours = trainable_tensors(model)
-    saved = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    if {n: t.shape for n, t in ours.items()} != {n: t.shape for n, t in saved.items()}:
-        raise ValueError(f"{path} belongs to another model: its trainable tensors differ in names or shapes.")
-    with torch.no_grad():
-        for name, tensor in ours.items():
-            tensor.copy_(saved[name])
+    _, tensors = _read(path)
+    _fill(path, model, _below("model.", tensors))
     for number, optimizer in enumerate(optimizers):
         state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith(f"optimizer.{number}."):
-                _, _, index, slot = name.split(".", 3)
-                state.setdefault(int(index), {})[slot] = tensor
+        for name, tensor in _below(f"optimizer.{number}.", tensors).items():
+            index, slot = name.split(".", 1)
+            state.setdefault(int(index), {})[slot] = tensor
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    _restore_random({name.removeprefix("random."): t for name, t in tensors.items() if name.startswith("random.")})
-    return header["progress"]
+    _restore_random(_below("random.", tensors))
+    return progress
+
+
+def _read(path: Path, with_tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys() if with_tensors else []
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is broken or cut short ({error}): delete it to start anew.") from error
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _fill(path: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    ours = trainable_tensors(model)
+    if {n: (t.shape, t.dtype) for n, t in ours.items()} != {n: (t.shape, t.dtype) for n, t in tensors.items()}:
+        raise ValueError(f"{path} belongs to another model: its trainable tensors differ in names, shapes or types.")
+    for name, tensor in ours.items():
+        tensor.copy_(tensors[name])  # detached: nothing is recorded
 
 
 def _random_states() -> dict[str, Tensor]:
