@@ -36,7 +36,7 @@ def load(
         model.origin = str(name)
         return model, tokenizer
     folder = Path(name)
-    if not folder.is_dir():
+    if not str(name) or not folder.is_dir():
         folder = fetch_from_hub(str(name))
     model, tokenizer = load_folder(folder, dtype, device)
     model.origin = str(name)

@@ -68,7 +68,7 @@ def write_tensors_atomic(
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file. Raises ValueError that names the file and the place if it is not JSON, OSError if it is not there."""
+    """Read a JSON file. Raises OSError if it cannot be read, ValueError that names file and place if it is not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

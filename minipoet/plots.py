@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def plot_history(history: History, path: str | Path, title: str = "", unit: str = "nats per token") -> None:
-    """Draw training loss (each step, and smoothed) and validation against steps, the best one marked, as a picture file.
+    """Draw training loss (each step, and smoothed) and validation against steps, the best one marked, to a picture.
 
     unit: of the validation values. Raises ValueError for a history without steps.
     """

@@ -340,3 +340,10 @@ def test_wrong_arguments_are_refused(poet):
     with pytest.raises(ValueError, match="do not belong together"):
         generate(tiny(vocab_size=tokenizer.vocab_size - 1), tokenizer, "дол")
     assert generate_many(model, tokenizer, []) == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_seed_means_the_same_on_a_gpu():
+    model = tiny()
+    on_cpu = generate_ids(model, PROMPTS, WARM)
+    assert generate_ids(model.cuda(), PROMPTS, WARM) == on_cpu

@@ -1,20 +1,21 @@
 """The filters on hand-worked distributions and against recorded outputs of transformers; the draw; the settings."""
 
+import math
+
 import pytest
 import torch
 from reference_data import load_json, load_tensors
 
 from minipoet.generation import SamplingSettings, StopStrings, filter_logits, poem_seed, sampling
+from minipoet.generation.noise import gumbel, gumbel_noise, splitmix, step_keys
 from minipoet.generation.sampling import (
     draw,
     keep_min_p,
     keep_top_k,
     keep_top_p,
-    likeliest,
     penalise_repetition,
     scale_temperature,
     seen_ids,
-    uniform_numbers,
 )
 
 OFF = {"temperature": 1.0, "top_p": 1.0}
@@ -109,10 +110,42 @@ def test_filters_equal_the_recorded_ones_of_transformers(case):
     assert torch.allclose(ours, expected, rtol=1e-6)
 
 
-def test_draw_takes_the_first_id_whose_cumulative_probability_reaches_the_number():
-    logits = logits_of(0.5, 0.25, 0.25).expand(6, 3)
-    uniform = torch.tensor([1e-9, 0.4999, 0.5001, 0.7499, 0.7501, 1.0], dtype=torch.float64)
-    assert draw(logits, uniform).tolist() == [0, 0, 1, 1, 2, 2]
+def test_splitmix_gives_the_published_numbers():
+    # The first outputs of SplitMix64 for these seeds, as in many implementations and on rosettacode.org.
+    ours = splitmix(torch.tensor([[0], [1234567]]), torch.arange(3)).tolist()
+    assert [number % 2**64 for number in ours[0]] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert [number % 2**64 for number in ours[1]] == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def test_gumbel_noise_is_finite_at_both_ends_and_right_in_the_middle():
+    # 64 bits as a fraction: 0, nearly 1 (all bits set), and 1 - 1/e, where E is 1 and its logarithm 0.
+    noise = gumbel(torch.tensor([0, -1, int((1 - math.exp(-1)) * 2**64) - 2**64])).tolist()
+    assert noise == pytest.approx([math.log(2) * 54, -math.log(math.log(2) * 24), 0.0], abs=1e-5)
+
+
+def test_draw_takes_the_largest_sum_of_logit_and_noise():
+    logits = torch.tensor([[0.0, 1.0, 2.0]])
+    key = torch.tensor([99])
+    noise = gumbel_noise(key[:, None], torch.arange(3))
+    assert draw(logits, key).tolist() == (logits + noise).argmax(-1).tolist()
+    assert draw(logits + 100 * torch.eye(3), key.expand(3)).tolist() == [0, 1, 2]
+    assert draw(logits - 100 * noise, key).tolist() == noise.argmin(-1).tolist()
+
+
+def test_draws_are_as_frequent_as_their_probabilities():
+    n, probabilities = 40_000, torch.tensor([0.6, 0.25, 0.1, 0.04, 0.01])
+    for keys in (step_keys([5], n)[0], step_keys(range(n), 1)[:, 0]):  # the steps of one poem; the poems of n seeds
+        counts = torch.bincount(draw(probabilities.log().expand(n, 5), keys), minlength=5)
+        error = (probabilities * (1 - probabilities) / n).sqrt()
+        assert ((counts / n - probabilities).abs() < 4 * error).all()
+
+
+def test_draws_of_two_steps_are_independent():
+    n = 20_000
+    keys = step_keys(range(n), 2)
+    first, second = (draw(torch.zeros(n, 4), keys[:, step]) for step in (0, 1))
+    counts = torch.bincount(4 * first + second, minlength=16)
+    assert ((counts / n - 1 / 16).abs() < 4 * math.sqrt(15 / 256 / n)).all()
 
 
 def test_draw_never_takes_a_removed_id():
@@ -120,42 +153,30 @@ def test_draw_never_takes_a_removed_id():
     logits = torch.randn(2000, 50, generator=generator) * 5
     removed = torch.rand(2000, 50, generator=generator) < 0.9
     removed[:, 20] = False
-    edges = torch.tensor([2.0**-53, 1.0], dtype=torch.float64).repeat(500)
-    uniform = torch.cat([edges, 1 - torch.rand(1000, dtype=torch.float64, generator=generator)])
-    ids = draw(logits.masked_fill(removed, float("-inf")), uniform)
+    ids = draw(logits.masked_fill(removed, float("-inf")), step_keys([7], 2000)[0])
     assert not removed[torch.arange(2000), ids].any()
+    assert len(ids.unique()) > 40
 
 
-def test_draws_are_as_frequent_as_their_probabilities():
-    n, probabilities = 40_000, torch.tensor([0.6, 0.25, 0.1, 0.04, 0.01])
-    uniform = uniform_numbers([5], n)[0]
-    counts = torch.bincount(draw(probabilities.log().expand(n, 5), uniform), minlength=5)
-    error = (probabilities * (1 - probabilities) / n).sqrt()
-    assert ((counts / n - probabilities).abs() < 4 * error).all()
-
-
-@pytest.mark.parametrize("choose", [likeliest, lambda logits: draw(logits, torch.full((4,), 0.5, dtype=torch.float64))])
-def test_logits_that_are_not_finite_give_no_id(choose):
+@pytest.mark.parametrize("keys", [None, torch.arange(4)])
+def test_logits_that_are_not_finite_give_no_id(keys):
     nan, inf = float("nan"), float("inf")
-    logits = torch.tensor([[0.0, 1.0, -inf], [0.0, nan, 1.0], [0.0, inf, 1.0], [-inf, -inf, -inf]])
-    chosen = choose(logits).tolist()
-    assert chosen[0] == 1
-    assert chosen[1:] == [-1, -1, -1]
+    logits = torch.tensor([[-inf, 1.0, -inf], [0.0, nan, 1.0], [0.0, inf, 1.0], [-inf, -inf, -inf]])
+    assert draw(logits, keys).tolist() == [1, -1, -1, -1]
 
 
-def test_numbers_of_a_poem_depend_on_its_seed_only():
-    alone, among = uniform_numbers([7], 10), uniform_numbers([3, 7, 7, 9], 30)
+def test_the_luck_of_a_poem_depends_on_its_seed_only():
+    alone, among = step_keys([7], 10), step_keys([3, 7, 7, 2**64 - 1], 30)
     assert torch.equal(among[1, :10], alone[0])
     assert torch.equal(among[1], among[2])
-    assert not torch.equal(among[0], among[3])
-    assert ((among > 0) & (among <= 1)).all()
+    assert len(among[[0, 1, 3]].unique()) == 90
 
 
 def test_no_two_poems_have_one_seed():
     seeds = {poem_seed(seed, i, j) for seed in range(20) for i in range(60) for j in range(60)}
     assert len(seeds) == 20 * 60 * 60
     assert poem_seed(5) == 5
-    assert all(0 <= seed < 2**32 for seed in seeds)
+    assert all(0 <= seed < 2**64 for seed in seeds)
 
 
 WRONG = [
@@ -181,7 +202,7 @@ WRONG = [
     ("stop", None),
     ("stop", [1]),
     ("seed", -1),
-    ("seed", 2**32),
+    ("seed", 2**64),
     ("seed", 0.5),
 ]
 

@@ -44,21 +44,33 @@ class Likelihood:
 
 
 @torch.no_grad()
-def likelihood(model: nn.Module, texts: Iterable[Sequence[int]], characters: int, context: int, rows: int = 16,
-               breaks: Iterable[int] = (), precision: str = "fp32") -> Likelihood:
+def likelihood(
+    model: nn.Module,
+    texts: Iterable[Sequence[int]],
+    characters: int,
+    context: int,
+    rows: int = 16,
+    breaks: Iterable[int] = (),
+    precision: str = "fp32",
+) -> Likelihood:
     """Measure the model on token ids of texts (each with its start and end tokens) of so many characters in all.
 
-    Texts longer than `context` are cut at `breaks`, and each piece is read without the one before it. fp32 unless asked:
-    then the figure does not depend on the machine. The model is put in evaluation mode for the time.
+    Texts longer than `context` are cut at `breaks`, and each piece is read without the one before it. In fp32, unless
+    asked otherwise, the figure does not depend on the machine. The model is put in evaluation mode for the time.
+    Raises ValueError for no texts to measure on, or no characters.
     """
+    if characters < 1:
+        raise ValueError(f"The texts to measure on must have one character or more in all, got {characters}.")
     batches = Batches(texts, context, rows, breaks=breaks)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     nll, tokens = 0.0, 0
-    for batch in batches.once():
-        with autocast(device, precision):
-            nll += float(batch_loss(model, batch.to(device)))
-        tokens += batch.tokens()
-    model.train(was_training)
+    try:
+        for batch in batches.once():
+            with autocast(device, precision):
+                nll += float(batch_loss(model, batch))
+            tokens += batch.tokens()
+    finally:
+        model.train(was_training)
     return Likelihood(nll, tokens, characters)

@@ -3,7 +3,7 @@
     splitmix        number n of the random sequence of a seed, for a whole tensor at once
     poem_seed       one seed, many poems: the seed of each
     step_keys       (B, steps): one key a poem and step
-    gumbel_noise    the luck of each token under a key
+    gumbel_noise    the luck of each token under a key: splitmix and gumbel
 
 A generator that is drawn from in a row gives a poem other numbers when its neighbours change or the device does. Here
 nothing can shift them: they are a function of three whole numbers, made of whole numbers, equal on every device.
@@ -34,8 +34,8 @@ def splitmix(seed: Tensor, n: Tensor) -> Tensor:
 def poem_seed(seed: int, prompt: int = 0, sample: int = 0) -> int:
     """The seed of one poem among many: of prompt number `prompt`, sample number `sample`, counted from 0.
 
-    The first poem's is `seed` itself. Pairs are numbered after Cantor, (0, 0), (1, 0), (0, 1), (2, 0), …, and poem number
-    k gets the k-th state of SplitMix64: no two poems of a seed have the same, and no two small seeds share one.
+    The first poem's is `seed` itself. Pairs are numbered after Cantor, (0, 0), (1, 0), (0, 1), (2, 0), …, and poem
+    number k gets the k-th state of SplitMix64: no two poems of a seed have the same, and small seeds share none.
     """
     number = (prompt + sample) * (prompt + sample + 1) // 2 + sample
     return (int(seed) + GOLDEN * number) % WORD
@@ -43,16 +43,22 @@ def poem_seed(seed: int, prompt: int = 0, sample: int = 0) -> int:
 
 def step_keys(seeds: Sequence[int], steps: int, device: torch.device | str = "cpu") -> Tensor:
     """(B, steps) int64: the key of each step of each poem. Fewer steps are the beginning of more."""
-    first = torch.tensor([[_signed(int(seed))] for seed in seeds], device=device)
+    first = torch.tensor([[_signed(int(seed) % WORD)] for seed in seeds], device=device)
     return splitmix(splitmix(first, torch.zeros_like(first)), torch.arange(steps, device=device))
 
 
 def gumbel_noise(keys: Tensor, ids: Tensor) -> Tensor:
-    """−log E, where E is spread exponentially: what to add to logits so that the largest sum is a fair draw. fp32.
+    """The luck of each id under each key: int64 tensors that broadcast -> fp32. See `gumbel`."""
+    return gumbel(splitmix(keys, ids))
 
-    keys and ids, int64, broadcast.
+
+def gumbel(bits: Tensor) -> Tensor:
+    """64 random bits -> −log E, where E is spread exponentially: from −2.9 to 37.4, always finite.
+
+    Added to logits it makes the largest sum a fair draw (Gumbel-max). fp32 is enough: it is E near 0 that wins, and
+    there log1p is exact.
     """
-    uniform = (_shifted(splitmix(keys, ids), 11).float() + 0.5) * 2.0**-53  # above 0; small ones are exact
+    uniform = ((_shifted(bits, 11).float() + 0.5) * 2.0**-53).clamp(max=1 - 2.0**-24)
     return -torch.log(-torch.log1p(-uniform))
 
 

@@ -103,7 +103,7 @@ def filter_logits(logits: Tensor, settings: SamplingSettings, seen: Tensor | Non
 
 
 def draw(logits: Tensor, keys: Tensor | None = None) -> Tensor:
-    """The next id of each row: (B, V), (B,) int64 keys of this step -> (B,). Without keys the likeliest, the lowest such.
+    """The next id of each row: (B, V) logits, (B,) int64 keys of this step -> (B,). Without keys the likeliest.
 
     Gumbel-max: if each logit gets its own Gumbel noise, the largest sum is at id i with probability softmax(logits)[i].
     A token keeps its luck whatever the others do, so rounding changes a draw only where two sums nearly tie; one random

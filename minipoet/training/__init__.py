@@ -1,21 +1,23 @@
 """Training: texts -> batches -> loss -> step, in one explicit loop.
 
-packing    texts cut, packed and put into batches      loss        cross-entropy in chunks
-settings   all that a run depends on                   optimizers  AdamW, Muon, the learning rate
-loop       `train`                                     state       a checkpoint to resume from
-mixture    several corpora in phases                   history     what happened, as JSON lines
+packing     texts cut, packed and put into batches     loss        cross-entropy in chunks
+mixture     several corpora in phases                  optimizers  AdamW, Muon, the learning rate
+settings    all that a run depends on                  precision   bfloat16 where it is fast
+loop        `train`                                    state       a checkpoint to resume from
+history     what happened, as JSON lines               folder      where a run begins, or goes on
 """
 
 from minipoet.training.history import History, read_history
 from minipoet.training.loop import TrainingDiverged, train
 from minipoet.training.loss import batch_loss, cross_entropy
 from minipoet.training.mixture import Mixture
-from minipoet.training.packing import Batch, Batches, cut, pack
+from minipoet.training.packing import Batch, Batches, BatchSource, cut, pack
 from minipoet.training.precision import autocast, has_fast_bf16
 from minipoet.training.settings import TrainSettings
 
 __all__ = [
     "Batch",
+    "BatchSource",
     "Batches",
     "History",
     "Mixture",

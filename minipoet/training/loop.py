@@ -12,46 +12,24 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
 from minipoet.files import write_tensors_atomic
-from minipoet.training.history import History, read_history
+from minipoet.training.folder import RunFiles, go_on, start_anew
+from minipoet.training.history import History
 from minipoet.training.loss import batch_loss
 from minipoet.training.optimizers import learning_rate, make_optimizers
-from minipoet.training.packing import Batch
+from minipoet.training.packing import Batch, BatchSource
 from minipoet.training.precision import autocast
 from minipoet.training.settings import TrainSettings
-from minipoet.training.state import (
-    Progress,
-    checksum,
-    load_state,
-    load_weights,
-    read_header,
-    save_state,
-    trainable_tensors,
-)
-
-
-class BatchSource(Protocol):
-    """Anything that has the batch of a step: `training.Batches`, or a mixture of several."""
-
-    def batch(self, step: int) -> Batch: ...
+from minipoet.training.state import Progress, checksum, load_weights, save_state, trainable_tensors
 
 
 class TrainingDiverged(ArithmeticError):
     """The loss or the gradient became infinite or not a number; the message says where, and what to go back to."""
-
-
-class RunFiles(NamedTuple):
-    """What a run keeps in its folder."""
-
-    last: Path  # all that is needed to go on
-    best: Path  # the trainable weights that measured best
-    history: Path
 
 
 def train(
@@ -68,9 +46,9 @@ def train(
 
     validate() measures the model (lower is better). In `folder`: history.jsonl, last.safetensors (to resume from) and
     best.safetensors. With resume=True the run goes on from last.safetensors, if there is one, as if it had never
-    stopped: to the bit, on one thread. stop_after ends the call early after so many steps in all (to resume later).
-    Without resume a finished run in the folder is replaced, but an unfinished one is not: that is refused.
-    Raises ValueError for nothing to train, an unfinished run, or a checkpoint of another run or that is broken;
+    stopped: to the bit, on one thread. Without it a finished run in the folder is replaced, an unfinished one refused.
+    stop_after ends the call early, with the last weights, after so many steps in all (to resume later).
+    Raises ValueError for nothing to train, an unfinished run, or a checkpoint that is broken or of another run;
     TrainingDiverged; OSError for a full disk.
     """
     if settings.patience and validate is None:
@@ -79,15 +57,17 @@ def train(
         raise ValueError(f"stop_after must be at least 1, got {stop_after}.")
     end = settings.steps if stop_after is None else min(stop_after, settings.steps)
     save_every = settings.save_every or settings.evaluate_every or settings.steps
-    files = RunFiles(*(Path(folder) / name for name in ("last.safetensors", "best.safetensors", "history.jsonl")))
+    files = RunFiles.of(Path(folder))
     optimizers = make_optimizers(model, settings)
-    model.zero_grad(set_to_none=True)  # of an earlier call that was broken off
+    model.zero_grad(set_to_none=True)  # left by a call that was broken off
     if resume and files.last.exists():
-        progress, history = _go_on(model, batches, optimizers, settings, files)
+        progress, history = go_on(files, model, optimizers, settings, batches)
     else:
-        progress, history = _start_anew(settings, files)
-    with tqdm(total=settings.steps, initial=progress.step, unit="step", disable=quiet or None) as bar:  # None: on a terminal
-        if not history.events:
+        progress, history = start_anew(files)
+        torch.manual_seed(settings.seed)  # dropout draws from the global generator
+    hide = quiet or None  # None: hidden unless on a terminal
+    with tqdm(total=settings.steps, initial=progress.step, unit="step", dynamic_ncols=True, disable=hide) as bar:
+        if progress.step == 0:
             _evaluate(model, validate, progress, history, files, quiet)
         while progress.step < end and not progress.finished:
             started = time.perf_counter()
@@ -102,63 +82,26 @@ def train(
             progress.tokens += tokens
             progress.seconds += time.perf_counter() - started
             progress.checksum = checksum(parts)
-            event = {"step": progress.step, "loss": loss, "norm": norm, "lr": settings.lr * factor}
-            history.add(**event, tokens=progress.tokens, seconds=round(progress.seconds, 3))
-            _show(bar, loss, event["lr"], progress)
+            lr, seconds = settings.lr * factor, round(progress.seconds, 3)
+            history.add(step=progress.step, loss=loss, norm=norm, lr=lr, tokens=progress.tokens, seconds=seconds)
+            _show(bar, loss, lr, progress)
             last_step = progress.step == settings.steps
             if last_step or (settings.evaluate_every and progress.step % settings.evaluate_every == 0):
                 _evaluate(model, validate, progress, history, files, quiet)
             progress.finished = last_step or 0 < settings.patience <= progress.waited
             if progress.finished or progress.step == end or progress.step % save_every == 0:
                 save_state(files.last, model, optimizers, settings, progress)
-    if progress.finished and files.best.exists():
+    if progress.finished and progress.best < math.inf:
         load_weights(files.best, model)
     model.eval()
     return history
 
 
-def _start_anew(settings: TrainSettings, files: RunFiles) -> tuple[Progress, History]:
-    """A folder without the files of a former run, and a seeded generator."""
-    files.last.parent.mkdir(parents=True, exist_ok=True)
-    if files.last.exists():
-        former, its_settings = read_header(files.last)
-        if not former.finished:
-            raise ValueError(
-                f"{files.last.parent} holds an unfinished run (step {former.step} of {its_settings['steps']}): go on with "
-                f"it (resume=True, or --resume), choose another folder, or delete {files.last} to start anew."
-            )
-    for old in files:
-        old.unlink(missing_ok=True)
-    torch.manual_seed(settings.seed)  # dropout draws from the global generator
-    return Progress(), History(files.history)
-
-
-def _go_on(
-    model: nn.Module,
-    batches: BatchSource,
-    optimizers: list[torch.optim.Optimizer],
-    settings: TrainSettings,
-    files: RunFiles,
-) -> tuple[Progress, History]:
-    """The run as it was when last.safetensors was written; what happened since is forgotten, and happens again."""
-    former, _ = read_header(files.last)
-    progress = load_state(files.last, model, optimizers, settings)
-    first = (former.step - 1) * settings.accumulation
-    if checksum(batches.batch(first + i) for i in range(settings.accumulation)) != former.checksum:
-        raise ValueError(
-            f"{files.last} belongs to a run on other batches: step {former.step} read something else. Give it the same "
-            f"texts, length, rows and seed, or choose another folder."
-        )
-    history = read_history(files.history)
-    history.rewind(progress.step)
-    return progress, history
-
-
 def _gradient(model: nn.Module, parts: list[Batch], settings: TrainSettings) -> tuple[float, float, int]:
-    """Leave the gradient of the mean loss over all tokens of the parts in the model: (loss, norm before clipping, tokens).
+    """Leave the gradient of the loss, the mean over all tokens of the parts, in the model; clip it.
 
-    Each part's sum is divided by the tokens of the whole step, counted before: so it does not matter how the texts
-    are divided among the parts, nor that one part has more tokens than another.
+    Gives (loss, norm before clipping, tokens). Each part's sum is divided by the tokens of the whole step, counted
+    before: so it does not matter how the texts are divided among the parts, nor that one has more tokens than another.
     """
     model.train()
     trainable = [p for p in model.parameters() if p.requires_grad]

@@ -45,7 +45,7 @@ def batch_loss(model: nn.Module, batch: Batch, chunk: int = CHUNK) -> Tensor:
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """The loss is linear in its incoming gradient, so the gradients may be taken in the forward pass and scaled later."""
+    """Takes the gradients in the forward pass already; the backward pass only scales them by what comes in."""
 
     @staticmethod
     def forward(

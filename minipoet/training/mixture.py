@@ -14,8 +14,8 @@ from minipoet.training.packing import Batch, Batches
 class Mixture:
     """Batches drawn from several sources. phases: (batch at which the phase ends, shares by source name), in order.
 
-    A step of the loop takes `accumulation` batches. Within a phase the sources take turns by a fixed pattern, so that at
-    any time each has had its share to about one batch: no chance, and nothing to save for a resumed run.
+    A step of the loop takes `accumulation` batches. Within a phase the sources take turns by a fixed pattern, so that
+    at any time each has had its share to about one batch: no chance, and nothing to save for a resumed run.
     Raises ValueError, with all that is wrong at once, for phases that make no sense.
     """
 

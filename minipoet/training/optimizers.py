@@ -15,7 +15,7 @@ from minipoet.training.settings import TrainSettings
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
-    """The factor on the learning rate at a step, counted from 0: a linear warm-up, then the schedule, towards `final_lr`."""
+    """The factor on the learning rate at a step, counted from 0: linear warm-up, then the schedule, to `final_lr`."""
     if step < settings.warmup:
         return (step + 1) / settings.warmup
     done = min(1.0, (step - settings.warmup) / max(1, settings.steps - settings.warmup))
@@ -53,7 +53,8 @@ def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.opt
     if groups:
         optimizers.append(torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=1e-8))
     if muon:
-        optimizers.append(torch.optim.Muon(muon, lr=settings.muon_lr, weight_decay=settings.weight_decay, momentum=0.95))
+        decay = settings.weight_decay
+        optimizers.append(torch.optim.Muon(muon, lr=settings.muon_lr, weight_decay=decay, momentum=0.95))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]

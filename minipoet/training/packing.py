@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -39,7 +39,15 @@ class Batch(NamedTuple):
 
     def to(self, device) -> Batch:
         """The same batch on another device."""
-        return Batch(*(None if t is None else t.to(device, non_blocking=True) for t in self))
+        return Batch._make(None if t is None else t.to(device, non_blocking=True) for t in self)
+
+
+class BatchSource(Protocol):
+    """What the loop reads from: `Batches`, a mixture of several, or anything else that has the batch of a step."""
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, counted from 0: always the same one."""
+        ...
 
 
 def cut(ids: Sequence[int], length: int, breaks: Iterable[int] = ()) -> list[np.ndarray]:
@@ -66,7 +74,7 @@ def cut(ids: Sequence[int], length: int, breaks: Iterable[int] = ()) -> list[np.
 
 
 def pack(lengths: Sequence[int], room: int, order: Sequence[int], open_rows: int = 64) -> list[list[int]]:
-    """Rows of indices whose lengths sum to at most room: texts in the given order, each into the fullest row it fits in.
+    """Rows of indices whose lengths sum to at most room: the texts in order, each into the fullest row that it fits in.
 
     At most `open_rows` rows stay open (the fullest is given up first), so it takes linear time, and the texts of a row
     are near each other in the order. Raises ValueError for a text longer than room.
@@ -98,9 +106,11 @@ class Batches:
     Raises ValueError if there is nothing to learn from, or for sizes that make no sense.
     """
 
-    def __init__(self, texts: Iterable[Sequence[int]], length: int, rows: int, seed: int = 0, breaks: Iterable[int] = ()):
+    def __init__(
+        self, texts: Iterable[Sequence[int]], length: int, rows: int, seed: int = 0, breaks: Iterable[int] = ()
+    ):
         if length < 1 or rows < 1 or seed < 0:
-            raise ValueError(f"Batches need length and rows of 1 or more and a seed of 0 or more: {length}, {rows}, {seed}.")
+            raise ValueError(f"Batches need length ≥ 1, rows ≥ 1 and seed ≥ 0, got {length}, {rows} and {seed}.")
         breaks = list(breaks)
         self.texts = [piece for ids in texts for piece in cut(ids, length + 1, breaks)]
         if not self.texts:

@@ -36,7 +36,7 @@ class TrainSettings:
     precision: str = "auto"  # "bf16" autocast, "fp32", or what the machine is fast at
     evaluate_every: int = 50  # steps; 0: only at the start and the end
     patience: int = 0  # evaluations without a better one after which to stop; 0 never stops
-    save_every: int = 0  # steps between resumable checkpoints; 0: one at each evaluation. There is always one at the end
+    save_every: int = 0  # steps between resumable checkpoints; 0: one at each evaluation. The last step always has one
     seed: int = 0
 
     def __post_init__(self) -> None:

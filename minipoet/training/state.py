@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from minipoet.files import write_tensors_atomic
-from minipoet.training.packing import Batch
+from minipoet.training.packing import Batch, BatchSource
 from minipoet.training.settings import TrainSettings
 
 
@@ -90,17 +90,28 @@ def read_header(path: Path) -> tuple[Progress, dict[str, Any]]:
 
 
 def load_state(
-    path: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], settings: TrainSettings
+    path: Path,
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    settings: TrainSettings,
+    batches: BatchSource,
 ) -> Progress:
     """Put the model, the optimisers and the generators back where they were, and return the progress.
 
-    Raises ValueError for a checkpoint that is broken, or of another run (settings or weights differ).
+    Raises ValueError, and changes nothing, for a checkpoint that is broken, or of another run: settings, weights, or
+    the batches of the last step differ.
     """
     progress, then = read_header(path)
     now = json.loads(json.dumps(asdict(settings)))  # as JSON has it: a tuple is a list
     changed = [f"{key} was {then.get(key)!r}, is {now[key]!r}" for key in now if then.get(key) != now[key]]
     if changed:
-        raise ValueError(f"{path} belongs to a run with other settings ({'; '.join(changed)}): use them, or another folder.")
+        raise ValueError(f"{path} belongs to a run with other settings ({'; '.join(changed)}): choose another folder.")
+    first = (progress.step - 1) * settings.accumulation
+    if checksum(batches.batch(first + i) for i in range(settings.accumulation)) != progress.checksum:
+        raise ValueError(
+            f"{path} belongs to a run on other batches: its step {progress.step} read something else. Give it the same "
+            f"texts, length, rows and seed, or another folder."
+        )
     _, tensors = _read(path)
     _fill(path, model, _below("model.", tensors))
     for number, optimizer in enumerate(optimizers):

@@ -1,0 +1,88 @@
+"""The main example, run as a user runs it, on a tiny base; and what it says to a user's mistakes."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from reference_data import reference
+from test_gpt2 import tiny
+
+import minipoet
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "lora_pushkin.py"
+
+
+def run_example(*arguments):
+    old, sys.argv = sys.argv, [str(EXAMPLE), *map(str, arguments)]
+    try:
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+    finally:
+        sys.argv = old
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A tiny untrained model with the recorded tokenizer."""
+    folder = tmp_path_factory.mktemp("base")
+    tokenizer = minipoet.load_tokenizer(reference("tokenizer"))
+    minipoet.save(tiny(vocab_size=tokenizer.vocab_size + 7, n_positions=64), tokenizer, folder)
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Twelve poems of nonsense in a folder."""
+    folder = tmp_path / "poems"
+    folder.mkdir()
+    for number in range(12):
+        words = [f"слово{number}{letter}" for letter in "абвгдежз"]
+        (folder / f"poem{number}.txt").write_text("\n".join(f"{a} {b}" for a in words for b in words[:2]), "utf-8")
+    return folder
+
+
+def test_the_main_example_teaches_and_leaves_what_it_promises(base, corpus, tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ("--base", base, "--corpus", corpus, "--out", out, "--length", 64, "--tokens", 10, "--rows", 2)
+    run_example(*arguments, "--steps", 8, "--lr", 0.02, "--prompts", "слово", "слово1а слово1б\nслово1в")
+    figures = json.loads((out / "results.json").read_text())
+    assert figures["after"]["bits_per_character"] < figures["before"]["bits_per_character"]
+    printed = capsys.readouterr().out
+    assert f"{figures['after']['perplexity']:.3f}" in printed
+    assert "with LoRA" in printed
+    assert {p.name for p in out.iterdir()} >= {"adapter_config.json", "history.jsonl", "loss.png", "samples.md"}
+    model = minipoet.load_adapter(minipoet.load(base)[0], out)
+    torch.manual_seed(0)
+    assert not torch.equal(model(torch.arange(8)[None]), minipoet.load(base)[0](torch.arange(8)[None]))
+
+
+def test_quick_runs_on_the_embedded_base_and_corpus(tmp_path):
+    run_example("--quick", "--steps", 2, "--rows", 2, "--tokens", 5, "--out", tmp_path)
+    assert (tmp_path / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--corpus", "nowhere"], "nowhere"),
+        (["--base", "nowhere"], "no folder 'nowhere'"),
+        (["--targets", "q_proj"], "'q_proj' matches no layer"),
+        (["--temperature", "-1"], "temperature"),
+        (["--rank", "0"], "rank"),
+        (["--lr", "-1"], "lr"),
+        (["--prompts", ""], "prompt"),
+        (["--prompts", "слово " * 200], "at most 64"),
+        (["--validation", "2"], "validation"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_exit_code_2(base, corpus, tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        run_example("--base", base, "--corpus", corpus, "--length", 64, "--steps", 2, "--tokens", 5,
+                    "--out", tmp_path / "out", *arguments)  # fmt: skip
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "error: " in error
+    assert message in error
+    assert "Traceback" not in error
