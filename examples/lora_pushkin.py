@@ -54,7 +54,8 @@ def arguments() -> argparse.Namespace:
     )
     add("--validation", type=float, default=0.1, help="share of the verse that is held out (default: %(default)s)")
     add("--precision", default="auto", choices=("auto", "bf16", "fp32"))
-    add("--seed", type=int, default=0, help="of the split, the training and the poems")
+    add("--seed", type=int, default=0, help="of the training and of the poems")
+    add("--split-seed", type=int, default=0, help="of the division into training and validation")
     add("--prompts", nargs="+", default=list(PROMPTS), help="first lines that both models continue")
     add("--tokens", type=int, default=120, help="new tokens a poem, at most (default: %(default)s)")
     add("--temperature", type=float, default=0.8)
@@ -69,7 +70,7 @@ def read(args: argparse.Namespace) -> tuple[list[Poem], list[Poem]]:
     named = args.corpus in ("embedded", "pushkin")
     poems = read_corpus(args.corpus) if named else read_poems(args.corpus, args.author)
     poems, dropped = drop_duplicates(poems)
-    split = split_by_work(poems, args.validation, args.seed)
+    split = split_by_work(poems, args.validation, args.split_seed)
     print(f"corpus {args.corpus}: {len(split.train)} poems to learn from, {len(split.validation)} held out, "
           f"{len(dropped)} duplicates dropped, SHA-256 {corpus_sha256(poems)[:16]}…")  # fmt: skip
     if args.corpus == "embedded":
@@ -144,7 +145,10 @@ def results(before: Likelihood, after: Likelihood, counts: minipoet.models.Count
     """The figures of the run, for results.json."""
     names = ("loss", "perplexity", "bits_per_character")
     figures = {when: {n: getattr(found, n) for n in names} for when, found in (("before", before), ("after", after))}
-    return figures | {"trainable": counts.trainable, "parameters": counts.all, "seconds": round(seconds, 1)}
+    return figures | {
+        "trainable": counts.trainable, "parameters": counts.all, "seconds": round(seconds, 1),
+        "peak_memory_gb": round(minipoet.models.peak_memory() / 1e9, 2),
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ memory       counting parameters and memory            layers       small shared
 
 from minipoet.models.base import LanguageModel
 from minipoet.models.checkpoint import load_model, save_model
-from minipoet.models.memory import Counts, count_parameters
+from minipoet.models.memory import Counts, count_parameters, peak_memory
 from minipoet.models.weights import CheckpointError
 
-__all__ = ["CheckpointError", "Counts", "LanguageModel", "count_parameters", "load_model", "save_model"]
+__all__ = ["CheckpointError", "Counts", "LanguageModel", "count_parameters", "load_model", "peak_memory", "save_model"]

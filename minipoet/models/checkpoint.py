@@ -24,7 +24,7 @@ from minipoet.models.base import LanguageModel
 from minipoet.models.families import family, make_config
 from minipoet.models.memory import available_memory
 from minipoet.models.names import apply
-from minipoet.models.weights import CheckpointError, read_tensors, weight_files
+from minipoet.models.weights import CheckpointError, read_tensors
 
 SHARD = 2 * 1024**3  # bytes in a file we write
 
@@ -48,22 +48,27 @@ def load_model(
     with torch.device("meta"):
         model = cls(make_config(cls, values))
     device = torch.device(device)
+    tensors = dict(read_tensors(folder))  # mapped, not read
     if dtype is None:
-        dtype = _dtype_for(folder, device)
-    _fill(model, folder, dtype, device)
+        dtype = _dtype_for(folder, tensors, device)
+    _fill(model, folder, tensors, dtype, device)
     model.tie()
     model.origin = str(folder)
     return model.eval()
 
 
-def _fill(model: LanguageModel, folder: Path, dtype: torch.dtype | None, device: torch.device) -> None:
+def _fill(
+    model: LanguageModel, folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype | None, device: torch.device
+) -> None:
+    """Give each parameter of the model its tensor. `tensors` is emptied on the way: none is held in two forms."""
     names = model.name_table()
     expected = {name: p.shape for name, p in model.named_parameters(remove_duplicate=False)}
     tied = set(expected) - {name for name, _ in model.named_parameters()}
     filled: dict[str, Tensor] = {}
     copies: dict[str, Tensor] = {}  # of tied tensors, which old files hold twice
     seen, left_over, wrong = set(), [], []
-    for published, tensor in read_tensors(folder):
+    while tensors:
+        published, tensor = tensors.popitem()
         if any(re.fullmatch(pattern, published) for pattern in model.ignored):
             continue
         found = names.ours(published) or names.ours(model.prefix + published)
@@ -103,12 +108,11 @@ def _disagreement(folder: Path, missing: list[str], left_over: list[str], wrong:
     return "\n".join([*lines, "Is it the right config.json? Fetch the folder again if a download was cut short."])
 
 
-def _dtype_for(folder: Path, device: torch.device) -> torch.dtype | None:
+def _dtype_for(folder: Path, tensors: dict[str, Tensor], device: torch.device) -> torch.dtype | None:
     """None keeps each tensor's own type."""
-    types = {tensor.dtype for _, tensor in read_tensors(folder) if tensor.is_floating_point()}
-    if device.type != "cpu" or torch.float16 not in types:
+    if device.type != "cpu" or not any(tensor.dtype == torch.float16 for tensor in tensors.values()):
         return None
-    size = sum(path.stat().st_size for path in weight_files(folder))
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if 2 * size < 0.9 * available_memory():
         return torch.float32
     warnings.warn(

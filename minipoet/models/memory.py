@@ -6,6 +6,7 @@ Chapter: docs/checkpoints.md
 from __future__ import annotations
 
 import os
+import sys
 from typing import NamedTuple
 
 from torch import nn
@@ -27,6 +28,16 @@ def count_parameters(model: nn.Module) -> Counts:
     """Counts from the shapes alone: a model on the meta device will do."""
     parameters = list(model.parameters())
     return Counts(sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters))
+
+
+def peak_memory() -> int:
+    """The most memory, in bytes, that this process has held so far (its resident set); 0 where it cannot be known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # macOS counts bytes, Linux KiB
 
 
 def available_memory() -> int:

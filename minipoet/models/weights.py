@@ -67,9 +67,12 @@ def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor through a mapping of its own: when it has been copied and is let go, its pages go with it."""
     try:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (it is not a dict)
+            names = list(file.keys())
+        for name in names:
+            with safe_open(path, framework="pt") as file:
                 yield name, file.get_tensor(name)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is broken or cut short ({error}): fetch it again.") from error

@@ -1,0 +1,89 @@
+"""The learning rate by hand, and which parameter goes to which optimiser, with or without decay."""
+
+import pytest
+from training_support import tiny_gpt2
+
+from minipoet.adapters import add_lora
+from minipoet.training import TrainSettings
+from minipoet.training.optimizers import learning_rate, make_optimizers
+
+
+def rates(steps: list[int], **options) -> list[float]:
+    settings = TrainSettings(**({"steps": 12, "warmup": 2} | options))
+    return [learning_rate(step, settings) for step in steps]
+
+
+def names(model, parameters) -> set[str]:
+    of = {id(p): name for name, p in model.named_parameters()}
+    return {of[id(p)] for p in parameters}
+
+
+def test_warmup_rises_in_equal_steps():
+    assert rates([0, 1, 2, 3], warmup=4) == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_without_warmup_the_first_step_is_at_full_height():
+    for schedule in ("cosine", "linear", "constant"):
+        assert rates([0], warmup=0, schedule=schedule) == [1.0]
+
+
+def test_cosine_is_half_way_down_at_the_middle():
+    assert rates([2, 7, 12]) == pytest.approx([1.0, 0.5, 0.0])
+    assert rates([2, 7, 12], final_lr=0.1) == pytest.approx([1.0, 0.55, 0.1])
+
+
+def test_linear_is_flat_and_then_straight():
+    assert rates([2, 6, 7, 8, 11, 12], schedule="linear") == pytest.approx([1.0, 1.0, 1.0, 0.8, 0.2, 0.0])
+    assert rates([2, 7, 11], schedule="linear", decay=1.0) == pytest.approx([1.0, 0.5, 0.1])
+    assert rates([8, 12], schedule="linear", final_lr=0.5) == pytest.approx([0.9, 0.5])
+
+
+def test_constant_stays():
+    assert rates([2, 7, 11], schedule="constant") == [1.0, 1.0, 1.0]
+
+
+def test_past_the_end_the_rate_stays_where_it_ended():
+    assert rates([13, 100], final_lr=0.1) == pytest.approx([0.1, 0.1])
+    assert rates([13, 100], schedule="linear") == [0.0, 0.0]
+
+
+def test_biases_and_norms_do_not_decay():
+    model = tiny_gpt2()
+    (adamw,) = make_optimizers(model, TrainSettings(steps=1, weight_decay=0.1))
+    decayed = names(model, [p for group in adamw.param_groups if group["weight_decay"] for p in group["params"]])
+    free = names(model, [p for group in adamw.param_groups if not group["weight_decay"] for p in group["params"]])
+    assert free == {name for name, _ in model.named_parameters() if "norm" in name or name.endswith("bias")}
+    assert decayed | free == {name for name, _ in model.named_parameters()}
+    assert "blocks.1.mlp.up.weight" in decayed
+    assert {group["weight_decay"] for group in adamw.param_groups} == {0.1, 0.0}
+
+
+def test_muon_gets_the_matrices_of_the_blocks_and_nothing_else():
+    model = tiny_gpt2(tie_word_embeddings=False)
+    adamw, muon = make_optimizers(model, TrainSettings(steps=1, lr=1e-3, optimizer="muon", muon_lr=0.02))
+    layers = ("attn.qkv", "attn.out", "mlp.up", "mlp.down")
+    matrices = {f"blocks.{i}.{layer}.weight" for i in (0, 1) for layer in layers}
+    assert names(model, [p for group in muon.param_groups for p in group["params"]]) == matrices
+    rest = names(model, [p for group in adamw.param_groups for p in group["params"]])
+    assert rest == {name for name, _ in model.named_parameters()} - matrices
+    assert {group["base_lr"] for group in muon.param_groups} == {0.02}
+    assert {group["base_lr"] for group in adamw.param_groups} == {1e-3}
+
+
+def test_only_what_requires_a_gradient_is_trained():
+    model = add_lora(tiny_gpt2(), rank=2)
+    (adamw,) = make_optimizers(model, TrainSettings(steps=1))
+    trained = names(model, [p for group in adamw.param_groups for p in group["params"]])
+    assert trained == {f"blocks.{i}.attn.qkv.deltas.default.{m}" for i in (0, 1) for m in "AB"}
+
+
+def test_nothing_to_train_is_refused():
+    with pytest.raises(ValueError, match="Nothing to train"):
+        make_optimizers(tiny_gpt2().requires_grad_(False), TrainSettings(steps=1))
+
+
+def test_muon_without_matrices_of_blocks_is_refused():
+    model = tiny_gpt2()
+    model.blocks.requires_grad_(False)
+    with pytest.raises(ValueError, match="none of them trains"):
+        make_optimizers(model, TrainSettings(steps=1, optimizer="muon"))

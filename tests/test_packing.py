@@ -1,0 +1,210 @@
+"""Packing: texts cut and packed by hand, every token a target once, batches a pure function of the step."""
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+import torch
+from training_support import numbered_texts, pairs, random_texts
+
+from minipoet.training import Batch, Batches, cut, pack
+
+
+class CountingBatches(Batches):
+    """Notes which epochs were packed."""
+
+    def __init__(self, *args, **options):
+        self.packed: list[int] = []
+        super().__init__(*args, **options)
+
+    def _make_plan(self, epoch: int) -> list[list[int]]:
+        self.packed.append(epoch)
+        return super()._make_plan(epoch)
+
+
+def lists(pieces) -> list[list[int]]:
+    return [piece.tolist() for piece in pieces]
+
+
+def equal(a: Batch, b: Batch) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a[:3], b[:3], strict=True))
+
+
+def rows_of(batch: Batch) -> list[list[int]]:
+    """The real tokens of each row that has some."""
+    return [ids[real].tolist() for ids, real in zip(batch.ids, batch.segments > 0, strict=True) if real.any()]
+
+
+def test_cut_pieces_overlap_by_one_token():
+    assert lists(cut(range(10), 4)) == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]
+    assert lists(cut(range(8), 4)) == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7]]
+
+
+def test_cut_leaves_a_text_that_fits_as_it_is():
+    assert lists(cut(range(4), 4)) == [[0, 1, 2, 3]]
+
+
+def test_cut_ends_a_piece_at_the_last_break_of_its_second_half():
+    assert lists(cut([1, 2, 3, 9, 5, 6, 7, 8], 5, breaks=[9])) == [[1, 2, 3, 9], [9, 5, 6, 7, 8]]
+    assert lists(cut([1, 2, 3, 9, 9, 6, 7, 8], 5, breaks=[9])) == [[1, 2, 3, 9, 9], [9, 6, 7, 8]]
+
+
+def test_cut_does_not_use_a_break_of_the_first_half():
+    assert lists(cut([1, 9, 3, 4, 5, 6, 7], 5, breaks=[9])) == [[1, 9, 3, 4, 5], [5, 6, 7]]
+
+
+def test_cut_gives_nothing_for_a_text_without_a_target():
+    assert cut([], 5) == []
+    assert cut([1], 5) == []
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 7, 20])
+def test_cut_makes_every_token_but_the_first_a_target_once(length):
+    for text in random_texts(30, 2, 60):
+        pieces = lists(cut(text, length, breaks=[1, 2, 3, 4, 5]))
+        assert all(2 <= len(piece) <= length for piece in pieces)
+        assert [token for piece in pieces for token in piece[1:]] == text[1:]
+
+
+def test_cut_refuses_pieces_without_a_target():
+    with pytest.raises(ValueError, match="at least 2 tokens"):
+        cut(range(10), 1)
+
+
+def test_pack_puts_each_text_into_the_fullest_row_that_it_fits_in():
+    assert pack([3, 3, 2, 2, 1], 5, range(5)) == [[0, 2], [1, 3], [4]]
+    assert pack([2, 4, 1], 5, range(3)) == [[0], [1, 2]]
+
+
+def test_pack_takes_the_texts_in_the_given_order():
+    assert pack([3, 3, 2, 2, 1], 5, [4, 3, 2, 1, 0]) == [[4, 3, 2], [1], [0]]
+
+
+def test_pack_gives_up_the_fullest_row_when_too_many_are_open():
+    assert pack([4, 2, 1], 5, range(3), open_rows=1) == [[0], [1, 2]]
+    assert pack([4, 2, 1], 5, range(3), open_rows=2) == [[0, 2], [1]]
+
+
+def test_pack_refuses_a_text_that_no_row_holds():
+    with pytest.raises(ValueError, match=r"Text 1 takes 6 places, but a row has 5: cut it"):
+        pack([3, 6], 5, range(2))
+
+
+def test_batch_shows_each_token_its_successor_and_its_segment():
+    batch = Batches([[1, 2, 3], [4, 5]], length=4, rows=1).batch(0)
+    by_first = {1: ([1, 2], [2, 3]), 4: ([4], [5])}  # the order is chance
+    first, second = (by_first[k] for k in ((1, 4) if batch.ids[0, 0] == 1 else (4, 1)))
+    assert batch.ids.tolist() == [first[0] + second[0]]
+    assert batch.targets.tolist() == [first[1] + second[1]]
+    assert batch.segments.tolist() == [[1] * len(first[0]) + [2] * len(second[0])]
+
+
+def test_rows_are_padded_without_targets_and_trimmed_to_the_longest():
+    batch = Batches(numbered_texts([5, 3]), length=4, rows=2).batch(0)
+    long = int(batch.ids[:, 0].argmin())  # the text that begins with 0
+    assert batch.ids.shape == (2, 4)
+    assert batch.ids[1 - long].tolist() == [1000, 1001, 0, 0]
+    assert batch.targets[1 - long].tolist() == [1001, 1002, -100, -100]
+    assert batch.segments[1 - long].tolist() == [1, 1, 0, 0]
+    assert Batches(numbered_texts([4, 3]), length=100, rows=1).batch(0).ids.shape == (1, 5)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_every_token_but_the_first_of_a_text_is_a_target_once_an_epoch(rows):
+    texts = numbered_texts([2, 3, 9, 40, 17, 5, 8, 16, 2, 33])
+    batches = Batches(texts, 8, rows, seed=5, breaks=[3012, 9020])
+    expected = Counter(pair for text in texts for pair in pairwise(text))
+    step = 0
+    for epoch in range(3):
+        seen: Counter = Counter()
+        for _ in range(batches.steps_per_epoch(epoch)):
+            seen.update(pairs(batches.batch(step)))
+            step += 1
+        assert seen == expected
+    assert batches.epoch_tokens() == expected.total()
+    assert Counter(pair for batch in batches.once() for pair in pairs(batch)) == expected
+
+
+def test_segments_of_a_row_are_whole_texts():
+    batches = Batches(numbered_texts([3, 4, 5, 2, 3, 3, 2]), 8, 2)
+    for batch in batches.once():
+        for ids, segments in zip(batch.ids, batch.segments, strict=True):
+            for number in range(1, int(segments.max()) + 1):
+                text = ids[segments == number].tolist()
+                assert text[0] % 1000 == 0
+                assert text == list(range(text[0], text[0] + len(text)))
+
+
+def test_last_batch_of_an_epoch_has_the_rows_that_are_left():
+    batches = Batches(numbered_texts([5] * 5), length=4, rows=2)
+    assert batches.steps_per_epoch() == 3
+    assert [len(batches.batch(step).ids) for step in range(6)] == [2, 2, 1, 2, 2, 1]
+
+
+def test_fresh_batches_give_the_same_batch_of_a_late_step():
+    texts = random_texts(40)
+    batches = Batches(texts, 16, 3, seed=7)
+    walked = [batches.batch(step) for step in range(1001)]
+    for step in (1000, 0, 500, 999):
+        assert equal(Batches(texts, 16, 3, seed=7).batch(step), walked[step])
+        assert equal(batches.batch(step), walked[step])
+
+
+def test_walking_packs_each_epoch_once_and_a_late_step_is_remembered():
+    batches = CountingBatches(numbered_texts([5] * 6), length=4, rows=2)  # three steps an epoch
+    for step in range(30):
+        batches.batch(step)
+    assert batches.packed == list(range(10))
+    batches.batch(3 * 500)
+    assert batches.packed == list(range(501))
+    batches.batch(3 * 500 + 1)
+    assert len(batches.packed) == 501
+    batches.batch(0)  # going back takes one packing, and so does returning
+    batches.batch(3 * 500 - 1)
+    assert batches.packed[501:] == [0, 499]
+
+
+def test_epochs_and_seeds_differ_in_order():
+    texts = numbered_texts([5] * 20)
+    order = {
+        (seed, epoch): tuple(Batches(texts, 4, 20, seed).batch(epoch).ids[:, 0].tolist())
+        for seed in (0, 1)
+        for epoch in (0, 1, 2)
+    }
+    assert len(set(order.values())) == 6
+    assert len({tuple(sorted(first)) for first in order.values()}) == 1
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_divide_the_rows_of_a_step_among_them(world):
+    texts = random_texts(50)
+    together, divided = Batches(texts, 16, 2 * world, seed=1), Batches(texts, 16, 2, seed=1)
+    assert divided.steps_per_epoch(0, world) == together.steps_per_epoch(0)
+    for step in range(2 * together.steps_per_epoch() + 1):
+        parts = [divided.batch(step, rank, world) for rank in range(world)]
+        assert [row for part in parts for row in rows_of(part)] == rows_of(together.batch(step))
+
+
+def test_rank_with_nothing_left_gets_a_batch_without_a_target():
+    batches = Batches(numbered_texts([5]), length=4, rows=1)
+    assert batches.batch(0, rank=0, world=2).tokens() == 4
+    empty = batches.batch(0, rank=1, world=2)
+    assert empty.tokens() == 0
+    assert empty.ids.shape == (1, 1)
+
+
+@pytest.mark.parametrize(("step", "rank", "world"), [(-1, 0, 1), (0, 1, 1), (0, -1, 2)])
+def test_impossible_steps_and_ranks_are_refused(step, rank, world):
+    with pytest.raises(ValueError, match="There is no batch"):
+        Batches([[1, 2]], 4, 1).batch(step, rank, world)
+
+
+def test_texts_without_a_target_are_refused():
+    with pytest.raises(ValueError, match="no text of two tokens"):
+        Batches([[1], []], 4, 1)
+
+
+@pytest.mark.parametrize(("length", "rows", "seed"), [(0, 1, 0), (4, 0, 0), (4, 1, -1)])
+def test_sizes_that_make_no_sense_are_refused(length, rows, seed):
+    with pytest.raises(ValueError, match=rf"got {length}, {rows} and {seed}"):
+        Batches([[1, 2]], length, rows, seed)
