@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument(
         "--rows", type=int, default=32, help="rows of the context's length a step (default: %(default)s)"
     )
-    parser.add_argument("--steps", type=int, default=3500, help="optimiser steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2800, help="optimiser steps (default: %(default)s)")
     parser.add_argument("--turn", type=float, default=0.55, help="share of the steps before verse prevails")
     parser.add_argument("--lr", type=float, default=4e-3, help="AdamW's rate for embeddings and vectors")
     parser.add_argument("--muon-lr", type=float, default=0.02, help="Muon's rate for the blocks' matrices")

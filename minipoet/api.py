@@ -14,6 +14,7 @@ import torch
 
 from minipoet.adapters import adapter_names, merged_adapter
 from minipoet.models import CheckpointError, LanguageModel, load_model, save_model
+from minipoet.models.weights import weight_files
 from minipoet.tokenization import Tokenizer, load_tokenizer
 
 EMBEDDED = {"poet-tiny": "poet_tiny"}  # name: folder in minipoet/assets
@@ -74,7 +75,10 @@ def fetch_from_hub(name: str) -> Path:
     from huggingface_hub import list_repo_files, snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=[*HUB_FILES], local_files_only=True))
+        cached = Path(snapshot_download(name, allow_patterns=[*HUB_FILES], local_files_only=True))
+        weight_files(cached)  # a download that was cut short leaves a folder, but not all of its files
+        load_tokenizer(cached)
+        return cached
     except Exception:  # not in the cache yet, whatever name this version of the library gives to that
         pass
     try:

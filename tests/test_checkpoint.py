@@ -14,6 +14,13 @@ from minipoet.models import CheckpointError, checkpoint, count_parameters, load_
 from minipoet.models.gpt2 import GPT2, GPT2Config
 
 
+class Evil:
+    """What a malicious .bin holds: unpickled by a trusting reader, it calls a function."""
+
+    def __reduce__(self):
+        return (print, ("code of a stranger ran",))
+
+
 @pytest.fixture
 def folder(tmp_path):
     copy = tmp_path / "plain"
@@ -109,11 +116,6 @@ def test_a_header_of_garbage_is_told(folder):
         load_model(folder)
 
 
-class Evil:
-    def __reduce__(self):
-        return (print, ("code of a stranger ran",))
-
-
 def test_a_bin_with_code_in_it_is_refused_and_not_run(folder, capsys):
     (folder / "model.safetensors").unlink()
     torch.save({"transformer.wte.weight": Evil()}, folder / "pytorch_model.bin")
@@ -182,6 +184,14 @@ def test_a_head_that_the_config_ties_but_that_differs_is_told(folder):
     load_model(folder)  # an equal copy, as old files have it, is fine
     save_file(tensors | {"lm_head.weight": tensors["transformer.wte.weight"] + 1}, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match="tie_word_embeddings"):
+        load_model(folder)
+
+
+def test_a_copy_of_the_embedding_without_the_embedding_is_told(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors.pop("transformer.wte.weight")
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"missing \(1\): transformer\.wte\.weight"):
         load_model(folder)
 
 

@@ -139,16 +139,15 @@ def test_states_and_head_make_the_logits():
 
 
 def test_gradient_checkpointing_changes_no_gradient():
-    plain, saving = tiny().train(), tiny(resid_pdrop=0.1, embd_pdrop=0.1, attn_pdrop=0.1).train()
-    del plain
+    model = tiny(resid_pdrop=0.1, embd_pdrop=0.1, attn_pdrop=0.1).train()
     ids, segments = torch.randint(50, (2, 8)), torch.tensor([[1, 1, 1, 2, 2, 2, 2, 0]] * 2)
     gradients = []
     for checkpointing in (False, True):
-        saving.gradient_checkpointing = checkpointing
-        saving.zero_grad()
+        model.gradient_checkpointing = checkpointing
+        model.zero_grad()
         torch.manual_seed(1)
-        saving(ids, segments=segments).square().sum().backward()
-        gradients.append([p.grad.clone() for p in saving.parameters()])
+        model(ids, segments=segments).square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
     assert all(torch.allclose(a, b, atol=1e-5, rtol=1e-5) for a, b in zip(*gradients, strict=True))
 
 

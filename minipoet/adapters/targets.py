@@ -26,7 +26,7 @@ def find_targets(model: LanguageModel, targets: Sequence[str] | str) -> list[tup
     if targets == ALL_LINEAR or list(targets) == [ALL_LINEAR]:
         return [pair for pair in layers if pair[0] != "head"]
     if not targets:
-        raise ValueError(f"No targets were given. {_choices(layers)}")
+        raise ValueError(f"No targets were given. {_choices(model, layers)}")
     chosen: set[str] = set()
     problems = []
     for target in [targets] if isinstance(targets, str) else targets:
@@ -40,7 +40,7 @@ def find_targets(model: LanguageModel, targets: Sequence[str] | str) -> list[tup
             "what the other means when it is merged: leave it out"
         )
     if problems:
-        raise ValueError(f"LoRA targets: {'; '.join(problems)}. {_choices(layers)}")
+        raise ValueError(f"LoRA targets: {'; '.join(problems)}. {_choices(model, layers)}")
     return [pair for pair in layers if pair[0] in chosen]
 
 
@@ -78,6 +78,7 @@ def _is_tied(model: LanguageModel) -> bool:
     return model.head.weight is model.embed.weight
 
 
-def _choices(layers: list[tuple[str, str]]) -> str:
-    ends = {".".join(name.split(".")[-2:]): ".".join(published.split(".")[-2:]) for name, published in layers}
+def _choices(model: LanguageModel, layers: list[tuple[str, str]]) -> str:
+    free = [pair for pair in layers if pair[0] != "head" or not _is_tied(model)]
+    ends = {".".join(name.split(".")[-2:]): ".".join(published.split(".")[-2:]) for name, published in free}
     return "This model has " + ", ".join(f"{ours} ({theirs})" for ours, theirs in ends.items()) + "."

@@ -87,10 +87,9 @@ def _fill(
             filled[ours] = tensor.to(device, keep, memory_format=torch.contiguous_format).contiguous()
     missing = [names.published(name)[0] for name in expected if name not in seen | tied]  # type: ignore[index]
     for name, tensor in copies.items():
-        source = next(
-            other for other in filled if other not in tied and model.get_parameter(other) is model.get_parameter(name)
-        )
-        if not torch.equal(filled[source].cpu(), tensor.to(filled[source].dtype)):
+        shared = model.get_parameter(name)
+        source = next((other for other in filled if model.get_parameter(other) is shared), None)
+        if source is not None and not torch.equal(filled[source].cpu(), tensor.to(filled[source].dtype)):
             wrong.append(f"{name} differs from {source}, but the config ties them (set tie_word_embeddings to false)")
     if missing or left_over or wrong:
         raise CheckpointError(_disagreement(folder, missing, left_over, wrong))
@@ -154,7 +153,7 @@ def save_model(
         size = sum(t.numel() * t.element_size() for t, _ in published.values())
         index = {"metadata": {"total_size": size}, "weight_map": weight_map}
         write_json_atomic(folder / "model.safetensors.index.json", index)
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    dtype = str(next(iter(published.values()))[0].dtype).removeprefix("torch.")
     config = {
         "model_type": model.model_type,
         "architectures": [model.architecture],

@@ -153,8 +153,9 @@ def _evaluate(
 
 
 def _show(bar: tqdm, loss: float, lr: float, progress: Progress) -> None:
+    best = f"best {progress.best:.3f}, " if progress.best < math.inf else ""  # there may be no validation
     speed = progress.tokens / max(progress.seconds, 1e-9)
-    bar.set_postfix_str(f"loss {loss:.3f}, best {progress.best:.3f}, lr {lr:.1e}, {speed:,.0f} tokens/s", refresh=False)
+    bar.set_postfix_str(f"loss {loss:.3f}, {best}lr {lr:.1e}, {speed:,.0f} tokens/s", refresh=False)
     bar.update()
 
 
