@@ -118,3 +118,11 @@ def test_a_hub_id_is_read_from_the_cache_and_a_bin_fetched_only_where_there_is_n
     monkeypatch.setattr("huggingface_hub.list_repo_files", lambda name: ["model.safetensors", "pytorch_model.bin"])
     minipoet.load("owner/model")
     assert asked[-1] == (False, False)
+
+
+def test_a_download_that_was_cut_short_is_fetched_again(monkeypatch, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    folders = iter([tmp_path, reference("gpt2/padded")])
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *args, **kwargs: next(folders))
+    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda name: ["model.safetensors"])
+    assert minipoet.load("owner/model")[0].config == minipoet.load(reference("gpt2/padded"))[0].config

@@ -310,6 +310,19 @@ def test_the_prompt_is_read_after_the_start_token_and_without_spaces_at_its_end(
         assert generate_ids(model, [ids[1:]], settings, **rules)[0].ids == bare.ids
 
 
+class Words(Syllables):
+    """As SentencePiece: a space belongs to the token after it, and decoding drops the one at the start of a text."""
+
+    def decode(self, ids, skip_special: bool = True) -> str:
+        return "".join(f" w{id}" for id in ids if id >= 3)[1:]
+
+
+def test_the_first_new_word_keeps_the_space_before_it():
+    tokenizer = Words()
+    poem = generate(tiny(vocab_size=tokenizer.vocab_size), tokenizer, "дол", max_new_tokens=3, until_end=False)
+    assert poem.startswith("дол w")
+
+
 @pytest.mark.parametrize("prompt", ["", "  ", "\n\t "])
 def test_an_empty_prompt_is_refused_with_what_to_do(poet, prompt):
     for call in (generate, stream):

@@ -175,6 +175,13 @@ def test_epochs_and_seeds_differ_in_order():
     assert len({tuple(sorted(first)) for first in order.values()}) == 1
 
 
+def test_each_epoch_packs_the_texts_anew():
+    batches = Batches(numbered_texts([3] * 20), length=4, rows=10)  # two texts a row, one step an epoch
+    together = [{frozenset(row[::2]) for row in rows_of(batches.batch(epoch))} for epoch in range(3)]
+    assert [len(rows) for rows in together] == [10, 10, 10]
+    assert len({frozenset(rows) for rows in together}) == 3
+
+
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_divide_the_rows_of_a_step_among_them(world):
     texts = random_texts(50)

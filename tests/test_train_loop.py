@@ -237,9 +237,9 @@ def scripted(values: list[float], model: nn.Module, seen: list[dict[str, Tensor]
 
 def test_patience_stops_the_run_and_the_best_weights_are_left(tmp_path):
     model, seen = tiny_gpt2(), []
-    validate = scripted([5.0, 4.0, 3.0, 3.5, 3.0, 3.1, 0.0], model, seen)
+    validate = scripted([5.0, 6.0, 3.0, 3.5, 3.0, 3.1, 0.0], model, seen)  # waits once, finds the best, waits anew
     _, history = run(tmp_path, model=model, steps=100, evaluate_every=2, validate=validate, patience=3)
-    assert history.curve("validation") == ([0, 2, 4, 6, 8, 10], [5.0, 4.0, 3.0, 3.5, 3.0, 3.1])
+    assert history.curve("validation") == ([0, 2, 4, 6, 8, 10], [5.0, 6.0, 3.0, 3.5, 3.0, 3.1])
     assert_equal_tensors(model.state_dict(), seen[2])
     best = load_file(tmp_path / "best.safetensors")
     assert_equal_tensors(best, {name: seen[2][name] for name in best})

@@ -87,8 +87,8 @@ def read_bin(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path} cannot be read as plain tensors ({type(error).__name__}): it is cut short, or it holds code, which "
-            f"is never run. Fetch it again, or get the model as safetensors."
+            f"{path} cannot be read as plain tensors ({type(error).__name__}): it is cut short, or it holds code, "
+            f"which is never run. Fetch it again, or get the model as safetensors."
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]

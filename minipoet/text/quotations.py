@@ -19,7 +19,7 @@ VERSE_LINE = 60  # characters: a line no longer than this beside a quoted one is
 
 
 class Quotations:
-    """The lines of the quoted texts, of at least `min_words` words, compared by their words alone (case, ё and signs aside)."""
+    """The lines of the quoted texts, of at least `min_words` words, compared by words alone (no case, ё, signs)."""
 
     def __init__(self, quoted: Iterable[str], min_words: int = MIN_WORDS):
         self.min_words = min_words

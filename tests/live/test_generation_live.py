@@ -8,9 +8,9 @@ import torch
 
 pytest.importorskip("transformers")
 
-from live_support import SEEDS, TOKENIZER_SIZE, generator, random_ids, randomise, save_theirs, theirs  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from transformers import (  # noqa: E402
+from live_support import SEEDS, TOKENIZER_SIZE, generator, random_ids, randomise, save_theirs, theirs
+from torch import Tensor, nn
+from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
@@ -19,9 +19,9 @@ from transformers import (  # noqa: E402
     TopPLogitsWarper,
 )
 
-import minipoet  # noqa: E402
-from minipoet.generation import SamplingSettings, filter_logits, generate_ids, generate_many  # noqa: E402
-from minipoet.generation.sampling import seen_ids  # noqa: E402
+import minipoet
+from minipoet.generation import SamplingSettings, filter_logits, generate_ids, generate_many
+from minipoet.generation.sampling import seen_ids
 
 NEW = 16
 CLEAR = 1e-4  # a smaller gap between the two best scores may be decided by rounding

@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from live_support import (  # noqa: E402
+from live_support import (
     SEEDS,
     TOKENIZER,
     assert_same,
@@ -21,11 +21,11 @@ from live_support import (  # noqa: E402
     their_logits,
     theirs,
 )
-from safetensors.torch import load_file  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Model  # noqa: E402
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Model
 
-import minipoet  # noqa: E402
-from minipoet.models.gpt2 import GPT2, GPT2Config  # noqa: E402
+import minipoet
+from minipoet.models.gpt2 import GPT2, GPT2Config
 
 
 def our_model(seed: int) -> GPT2:

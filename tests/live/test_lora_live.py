@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
-from live_support import (  # noqa: E402
+from live_support import (
     SEEDS,
     assert_same,
     our_logits,
@@ -21,10 +21,10 @@ from live_support import (  # noqa: E402
     their_logits,
     theirs,
 )
-from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel  # noqa: E402
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-import minipoet  # noqa: E402
+import minipoet
 
 TARGETS = [
     ["c_attn"],

@@ -6,10 +6,10 @@ import pytest
 
 pytest.importorskip("tokenizers")
 
-from live_support import SEEDS, TOKENIZER  # noqa: E402
-from tokenizers import Tokenizer  # noqa: E402
+from live_support import SEEDS, TOKENIZER
+from tokenizers import Tokenizer
 
-import minipoet  # noqa: E402
+import minipoet
 
 AWKWARD = [
     *" \n\t\r\u00a0\u0085\u001c\u2028\u200b\u200d\ufeff'’½Ⅷ²٣\u0301🦉",
