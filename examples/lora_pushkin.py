@@ -27,7 +27,12 @@ from minipoet.text import Poem, corpus_sha256, drop_duplicates, read_corpus, rea
 from minipoet.tokenization import Tokenizer
 from minipoet.training import Batches, TrainSettings, train
 
-PROMPTS = ("Мороз и солнце", "Люблю тебя, ", "Зима! Крестьянин, торжествуя", "Я вас любил")
+PROMPTS = (  # two lines of Pushkin's and two of ours; a line break at the end: the model goes on with the next line
+    "Мороз и солнце; день чудесный!\n",
+    "Я вас любил: любовь ещё, быть может,\n",
+    "Прощай, мой друг! Дорога ждёт.\n",
+    "Над тихой речкой вечер поздний\n",
+)
 
 
 def arguments() -> argparse.Namespace:

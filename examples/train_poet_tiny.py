@@ -20,8 +20,7 @@ from minipoet.command import run
 from minipoet.evaluation import likelihood
 from minipoet.models.gpt2 import GPT2, GPT2Config
 from minipoet.plots import plot_history
-from minipoet.text import clean_text, drop_duplicates, read_poems, read_records, split_by_work
-from minipoet.text.quotations import Quotations
+from minipoet.text import Quotations, clean_text, drop_duplicates, read_poems, read_records, split_by_work
 from minipoet.tokenization import Tokenizer, load_tokenizer, train_bpe
 from minipoet.training import Batches, Mixture, TrainSettings, train
 

@@ -36,7 +36,7 @@ def plot_history(history: History, path: str | Path, title: str = "", unit: str 
         best = min(range(len(values)), key=lambda i: values[i])
         right.plot(at[best], values[best], marker="*", markersize=14, color="#b5471b", linestyle="none")
         right.annotate(f"{values[best]:.3f} at step {at[best]}", (at[best], values[best]), xytext=(0, 10),
-                       textcoords="offset points", ha="center", color="#b5471b")  # fmt: skip
+                       textcoords="offset points", ha="right", color="#b5471b")  # fmt: skip
         right.margins(y=0.12)
         if right is not axes:
             right.set_ylabel(f"validation, {unit}", color="#b5471b")

@@ -80,3 +80,7 @@ def test_cleaning_is_idempotent() -> None:
 
 def test_title_is_one_line() -> None:
     assert clean_title(" Зимний<br>вечер [2]\n") == "Зимний вечер"
+
+
+def test_a_latin_e_with_dots_in_a_russian_word_is_yo():
+    assert clean_text("ид\u00ebт, \u00cbлка, ид\u0065\u0308т") == "идёт, Ёлка, идёт"

@@ -172,6 +172,8 @@ class GPT2(LanguageModel):
     @torch.no_grad()
     def reset(self, generator: torch.Generator | None = None) -> None:
         """Start values of the paper: N(0, 0.02), less for what is added to the sum of n_layer blocks; biases 0."""
+        if self.embed.weight.is_meta:  # shapes only: there is nothing to set
+            return
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
                 std = self.config.initializer_range

@@ -21,6 +21,7 @@ from minipoet.text.dedup import Duplicate, drop_duplicates
 from minipoet.text.download import Pin, fetch
 from minipoet.text.errors import CorpusError
 from minipoet.text.poems import Poem, parse_poems, read_poems
+from minipoet.text.quotations import Quotations
 from minipoet.text.records import Record, read_records
 from minipoet.text.split import Split, split_by_work
 from minipoet.text.works import work_of
@@ -30,6 +31,7 @@ __all__ = [
     "Duplicate",
     "Pin",
     "Poem",
+    "Quotations",
     "Record",
     "Split",
     "clean_text",

@@ -36,7 +36,7 @@ _UNSEEN = re.compile(
 _COMPOSED_GRAVE = str.maketrans("ѐѝЀЍ", "еиЕИ")  # the two Cyrillic letters that NFC composes with a grave accent
 _ACCENT = re.compile("[\u0300\u0301\u0341](?<=[аеёиоуыэюяѣіѵАЕЁИОУЫЭЮЯѢІѴ].)")
 
-_LATIN, _CYRILLIC = "aáàceéèoóòpxyýABCEHKMOPTX", "ааасеееооорхууАВСЕНКМОРТХ"
+_LATIN, _CYRILLIC = "aáàceéèëoóòpxyýABCEËHKMOPTX", "ааасеееёооорхууАВСЕЁНКМОРТХ"
 _LOOKALIKES = str.maketrans(_LATIN, _CYRILLIC)
 _MIXED_WORD = re.compile(  # a whole word of Cyrillic letters and Latin ones of that shape, at least one of them Latin
     rf"(?<![^\W\d_])(?=[а-яёА-ЯЁ]*[{_LATIN}])[{_LATIN}а-яёА-ЯЁ]+(?![^\W\d_])"
