@@ -1,7 +1,7 @@
 """Teach a GPT-2-shaped model to write in the manner of a poet, with LoRA.
 
-    python examples/lora_pushkin.py                                     the embedded base and corpus, two minutes
-    python examples/lora_pushkin.py --corpus poems.jsonl --author Пушкин --steps 600
+    python examples/lora_pushkin.py                                     the embedded base and corpus, a minute
+    python examples/lora_pushkin.py --corpus poems.jsonl --author Пушкин --steps 400
     python examples/lora_pushkin.py --base FOLDER --corpus FOLDER       any GPT-2-shaped checkpoint, any poet
 
 The poems are divided by work, packed into batches, and a low-rank adapter is trained on the frozen base. Then the base
@@ -43,12 +43,12 @@ def arguments() -> argparse.Namespace:
     add("--corpus", default="embedded", help=corpora)
     add("--author", help="only this author's poems of a .jsonl corpus")
     add("--out", type=Path, default=Path("runs/lora_pushkin"), help="folder for the results (default: %(default)s)")
-    add("--rank", type=int, default=16, help="of the matrices A and B (default: %(default)s)")
-    add("--alpha", type=float, default=32, help="scale of the change: alpha / rank (default: %(default)s)")
-    add("--dropout", type=float, default=0.0, help="on the input of A (default: %(default)s)")
+    add("--rank", type=int, default=8, help="of the matrices A and B (default: %(default)s)")
+    add("--alpha", type=float, default=16, help="scale of the change: alpha / rank (default: %(default)s)")
+    add("--dropout", type=float, default=0.1, help="on the input of A (default: %(default)s)")
     add("--targets", nargs="+", default=["all-linear"], help="ends of layers' names, or all-linear (default)")
-    add("--steps", type=int, default=300, help="optimiser steps (default: %(default)s)")
-    add("--lr", type=float, default=2e-3, help="largest learning rate (default: %(default)s)")
+    add("--steps", type=int, default=120, help="optimiser steps (default: %(default)s)")
+    add("--lr", type=float, default=1e-3, help="largest learning rate (default: %(default)s)")
     add("--rows", type=int, default=8, help="rows of packed poems a step (default: %(default)s)")
     add("--length", type=int, default=256, help="tokens a row, at most the model's context (default: %(default)s)")
     add(
@@ -125,7 +125,7 @@ def main() -> None:
     counts = minipoet.count_parameters(model)
     print(f"LoRA of rank {args.rank}: {counts.trainable:,} of {counts.all:,} parameters train ({counts.share:.2f} %)")
     settings = TrainSettings(
-        steps=args.steps, lr=args.lr, warmup=min(20, args.steps // 4), evaluate_every=max(1, min(20, args.steps // 3)),
+        steps=args.steps, lr=args.lr, warmup=min(20, args.steps // 4), evaluate_every=max(1, min(20, args.steps // 12)),
         patience=args.patience, precision=args.precision, seed=args.seed,
     )  # fmt: skip
     history = train(model, batches, settings, args.out, lambda: measure(args.precision).loss, resume=args.resume)
