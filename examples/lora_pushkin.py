@@ -132,7 +132,7 @@ def main() -> None:
     after, poems_after = measure(), poems()
 
     minipoet.save_adapter(model, args.out)
-    plot_history(history, args.out / "loss.png", f"LoRA of rank {args.rank} on {args.corpus}")
+    plot_history(history, args.out / "loss.png", f"LoRA of rank {args.rank} on {Path(args.corpus).name}")
     samples = side_by_side(
         "The base and the adapted model, same lines, same seed", poems_before, poems_after, args.prompts
     )

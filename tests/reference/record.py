@@ -1,7 +1,7 @@
 """Record the reference outputs in this folder: what transformers, PEFT, tokenizers and sacrebleu answer.
 
 The package depends on none of them; its tests compare against these files. Run it in an environment of its own:
-    python3 -m venv ref && ref/bin/pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
+    python3 -m venv ref && ref/bin/pip install torch==2.13.0
     ref/bin/pip install transformers==5.23.0 peft==0.21.2 tokenizers==0.23.3 safetensors==0.8.0 sacrebleu==2.6.0
     ref/bin/python tests/reference/record.py [OUT]
 Without OUT the files beside this script are replaced. Every section draws from seeds of its own.
