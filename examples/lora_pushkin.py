@@ -24,7 +24,7 @@ from minipoet.files import write_json_atomic, write_text_atomic
 from minipoet.generation import generate_many
 from minipoet.plots import plot_history
 from minipoet.text import Poem, corpus_sha256, drop_duplicates, read_corpus, read_poems, split_by_work
-from minipoet.tokenization import Tokenizer
+from minipoet.tokenization import encode_texts
 from minipoet.training import Batches, TrainSettings, train
 
 PROMPTS = (  # two lines of Pushkin's and two of ours; a line break at the end: the model goes on with the next line
@@ -83,14 +83,6 @@ def read(args: argparse.Namespace) -> tuple[list[Poem], list[Poem]]:
     return split.train, split.validation
 
 
-def encode(tokenizer: Tokenizer, poems: list[Poem]) -> list[list[int]]:
-    """Ids of each poem between the tokens for a text's start and end."""
-    start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
-    if start is None or tokenizer.eos_id is None:
-        raise ValueError("This model's tokenizer names no token for the end of a text (eos): a poem could not end.")
-    return [[start, *ids, tokenizer.eos_id] for ids in tokenizer.encode_batch([poem.text for poem in poems])]
-
-
 def side_by_side(title: str, base: list[str], adapted: list[str], prompts: list[str]) -> str:
     """Markdown: for each prompt the base's poem, then the adapted model's."""
     parts = [f"# {title}\n"]
@@ -110,8 +102,11 @@ def main() -> None:
     train_poems, held_out = read(args)
     length = min(args.length, model.context)
     line_end = tokenizer.encode("\n")
-    batches = Batches(encode(tokenizer, train_poems), length, args.rows, args.seed, breaks=line_end)
-    held_out_ids, characters = encode(tokenizer, held_out), sum(len(poem.text) for poem in held_out)
+    batches = Batches(
+        encode_texts(tokenizer, [poem.text for poem in train_poems]), length, args.rows, args.seed, breaks=line_end
+    )
+    texts = [poem.text for poem in held_out]
+    held_out_ids, characters = encode_texts(tokenizer, texts), sum(map(len, texts))
 
     def measure(precision: str = "fp32") -> Likelihood:
         return likelihood(model, held_out_ids, characters, length, breaks=line_end, precision=precision)

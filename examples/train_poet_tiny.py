@@ -21,7 +21,7 @@ from minipoet.evaluation import likelihood
 from minipoet.models.gpt2 import GPT2, GPT2Config
 from minipoet.plots import plot_history
 from minipoet.text import Quotations, clean_text, drop_duplicates, read_poems, read_records, split_by_work
-from minipoet.tokenization import Tokenizer, load_tokenizer, train_bpe
+from minipoet.tokenization import encode_texts, load_tokenizer, train_bpe
 from minipoet.training import Batches, Mixture, TrainSettings, train
 
 LEFT_OUT = "Пушкин"
@@ -46,11 +46,6 @@ def read_data(folder: Path) -> tuple[list[str], list[str], list[str]]:
         print(f"{name}: {len(parts[name])} texts, {characters:,} characters; {lines} lines that quote were left out")
     print(f"{len(dropped)} duplicates were dropped")
     return parts["train"], parts["held out"], parts["prose"]
-
-
-def encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    """Ids with the start and end of each text."""
-    return [[tokenizer.bos_id, *ids, tokenizer.eos_id] for ids in tokenizer.encode_batch(texts)]  # type: ignore[list-item]
 
 
 def main() -> None:
@@ -85,14 +80,13 @@ def main() -> None:
     if args.resume and (args.out / "tokenizer.json").exists():
         tokenizer = load_tokenizer(args.out)
     else:
-        tokenizer = train_bpe(
-            verse * 4 + prose, args.vocabulary
-        )  # verse four times: the words of verse are to be whole
+        # Verse four times: the words of verse are to be whole.
+        tokenizer = train_bpe(verse * 4 + prose, args.vocabulary)
         tokenizer.save(args.out)
     line_end = tokenizer.encode("\n")
     sources = {
-        "verse": Batches(encode(tokenizer, verse), args.context, args.rows, seed=1, breaks=line_end),
-        "prose": Batches(encode(tokenizer, prose), args.context, args.rows, seed=2, breaks=line_end),
+        "verse": Batches(encode_texts(tokenizer, verse), args.context, args.rows, seed=1, breaks=line_end),
+        "prose": Batches(encode_texts(tokenizer, prose), args.context, args.rows, seed=2, breaks=line_end),
     }
     turn = int(args.turn * args.steps)
     mixture = Mixture(sources, [(turn, {"verse": 0.25, "prose": 0.75}), (args.steps, {"verse": 0.7, "prose": 0.3})])
@@ -111,7 +105,7 @@ def main() -> None:
         steps=args.steps, lr=args.lr, warmup=100, schedule="linear", decay=0.6, optimizer="muon", muon_lr=args.muon_lr,
         weight_decay=0.1, betas=(0.9, 0.98), evaluate_every=250,
     )  # fmt: skip
-    texts, characters = encode(tokenizer, held_out), sum(map(len, held_out))
+    texts, characters = encode_texts(tokenizer, held_out), sum(map(len, held_out))
 
     def validate() -> float:
         found = likelihood(model, texts, characters, args.context, args.rows, line_end, precision="auto")

@@ -1,6 +1,6 @@
 """Text to ids and back: our own byte-level BPE, and the tokenizers of published models."""
 
-from minipoet.tokenization.base import StreamDecoder, Tokenizer
+from minipoet.tokenization.base import StreamDecoder, Tokenizer, encode_texts
 from minipoet.tokenization.bpe import BPETokenizer
 from minipoet.tokenization.bpe_train import train_bpe
 from minipoet.tokenization.load import load_tokenizer
@@ -11,6 +11,7 @@ __all__ = [
     "PublishedTokenizer",
     "StreamDecoder",
     "Tokenizer",
+    "encode_texts",
     "load_tokenizer",
     "train_bpe",
 ]

@@ -52,6 +52,18 @@ class Tokenizer(Protocol):
         """Write the files from which `load_tokenizer(folder)` rebuilds the tokenizer."""
 
 
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of each text between its start and its end, as models learn them.
+
+    A tokenizer without a start token (bos) begins a text with the end token, as GPT-2 does. Raises ValueError for one
+    that names no end token (eos): a text could not end.
+    """
+    start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
+    if start is None or tokenizer.eos_id is None:
+        raise ValueError("This model's tokenizer names no token for the end of a text (eos): a poem could not end.")
+    return [[start, *ids, tokenizer.eos_id] for ids in tokenizer.encode_batch(texts)]
+
+
 class StreamDecoder:
     """Turns a growing list of ids into text without decoding the whole list anew at each step.
 
