@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from minipoet.adapters.targets import find_targets
 from minipoet.models.base import LanguageModel
+from minipoet.models.linear import linear
 
 Model = TypeVar("Model", bound=LanguageModel)
 
@@ -86,8 +87,10 @@ class Delta(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        x = F.dropout(x.to(self.A.dtype), self.dropout, self.training)
-        return F.linear(F.linear(x, self.A), self.B) * self.scale
+        if not torch.is_autocast_enabled(x.device.type):  # autocast would only cast it back
+            x = x.to(self.A.dtype)
+        x = F.dropout(x, self.dropout, self.training)
+        return linear(linear(x, self.A) * self.scale, self.B)  # scaled where it is narrowest
 
     def matrix(self) -> Tensor:
         """s · B A, (out, in), in fp32: what merging adds to the weight."""

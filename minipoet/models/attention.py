@@ -1,7 +1,7 @@
 """Attention: who sees whom, and what is taken from whom.
 
 `Visibility` turns segments (packing, padding, a prefix) into one additive mask and into positions; `attend` is
-softmax(q kᵀ · scale + mask) v; `causal` says when no mask has to be built at all.
+softmax(q kᵀ · scale + mask) v.
 
 Paper: Vaswani et al. 2017, "Attention Is All You Need", https://arxiv.org/abs/1706.03762
 Chapter: docs/gpt2.md
@@ -17,6 +17,7 @@ from torch import Tensor
 
 PADDING = 0  # nobody sees it, and it sees only itself
 PREFIX = -1  # slots that every real token sees: a learned prefix (adapters/prefix)
+SHORT = 512  # keys; see _is_short_bf16
 
 
 class Visibility(NamedTuple):
@@ -63,12 +64,28 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, d
     """(B, H, T, D), 2 × (B, G, S, D) -> (B, H, T, D): for each query the mean of the values by softmax(q kᵀ · scale).
 
     mask None means causal with the last query at the last key. G < H: H/G query heads share a key/value head
-    (grouped-query attention, https://arxiv.org/abs/2305.13245).
+    (grouped-query attention, https://arxiv.org/abs/2305.13245). PyTorch's fused kernel computes it without keeping the
+    T × S scores, but where they are few `attend_plainly` is faster.
     """
     T, S = q.shape[2], k.shape[2]
     grouped = k.shape[1] != q.shape[1]
-    if mask is None and 1 < T < S:  # PyTorch's is_causal aligns the first query with the first key: not ours
+    plainly = not grouped and _is_short_bf16(q, S)
+    if mask is None and T > 1 and (plainly or T < S):  # is_causal aligns the first query with the first key: not ours
         sees = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
         mask = additive(sees, q.dtype)
+    if plainly:
+        return attend_plainly(q, k, v, mask, scale, dropout)
     causal = mask is None and T > 1
     return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale, enable_gqa=grouped)
+
+
+def attend_plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, dropout: float = 0.0) -> Tensor:
+    """The formula as it is written: (B, H, T, D), 2 × (B, H, S, D), additive mask -> (B, H, T, D)."""
+    scores = (q * scale) @ k.transpose(-1, -2)  # (B, H, T, S)
+    weights = (scores if mask is None else scores + mask).softmax(-1)
+    return F.dropout(weights, dropout) @ v
+
+
+def _is_short_bf16(q: Tensor, S: int) -> bool:
+    """On a CPU the fused kernel multiplies bf16 slowly: up to SHORT tokens the plain formula takes half its time."""
+    return q.device.type == "cpu" and q.dtype is torch.bfloat16 and 1 < q.shape[2] <= S <= SHORT

@@ -23,6 +23,7 @@ from minipoet.models.attention import additive, attend, visibility
 from minipoet.models.base import LanguageModel
 from minipoet.models.cache import KVCache, LayerPast
 from minipoet.models.layers import activation, context_error
+from minipoet.models.linear import Linear
 from minipoet.models.names import Row
 
 
@@ -63,8 +64,8 @@ class Attention(nn.Module):
         super().__init__()
         C = config.n_embd
         self.n_head = config.n_head
-        self.qkv = nn.Linear(C, 3 * C)
-        self.out = nn.Linear(C, C)
+        self.qkv = Linear(C, 3 * C)
+        self.out = Linear(C, C)
         self.dropout = config.attn_pdrop
         self.scale = 1.0
         if config.scale_attn_weights:
@@ -87,8 +88,8 @@ class MLP(nn.Module):
     def __init__(self, config: GPT2Config):
         super().__init__()
         inner = config.n_inner or 4 * config.n_embd
-        self.up = nn.Linear(config.n_embd, inner)
-        self.down = nn.Linear(inner, config.n_embd)
+        self.up = Linear(config.n_embd, inner)
+        self.down = Linear(inner, config.n_embd)
         self.activation = activation(config.activation_function)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -155,7 +156,7 @@ class GPT2(LanguageModel):
         self.dropout = nn.Dropout(config.embd_pdrop)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.norm = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
-        self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.head = Linear(config.n_embd, config.vocab_size, bias=False)
         self.tie()
         self.reset()
 

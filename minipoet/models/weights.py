@@ -9,7 +9,7 @@ Format: https://huggingface.co/docs/safetensors. Chapter: docs/checkpoints.md
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -25,12 +25,12 @@ class CheckpointError(ValueError):
     """A folder that cannot be loaded: the message says which file, what was expected, and what to do."""
 
 
-def weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path, names: Sequence[str] = WHOLE) -> list[Path]:
     """The files that hold the weights of a checkpoint's folder: safetensors before .bin, whole before shards.
 
     Raises CheckpointError if there are none, or if a shard that the index names is missing.
     """
-    for name in WHOLE:
+    for name in names:
         if (folder / name).exists():
             return [folder / name]
         index = folder / f"{name}.index.json"
@@ -63,7 +63,12 @@ def _shards(index: Path) -> list[Path]:
 def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
     """(published name, tensor) for every tensor of the folder. Raises CheckpointError for a broken file."""
     for path in weight_files(folder):
-        yield from _read_safetensors(path) if path.suffix == ".safetensors" else read_bin(path).items()
+        yield from read_file(path)
+
+
+def read_file(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """(published name, tensor) for every tensor of one file, mapped: to look at shapes and types reads no numbers."""
+    yield from _read_safetensors(path) if path.suffix == ".safetensors" else read_bin(path).items()
 
 
 def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
