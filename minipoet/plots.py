@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +44,52 @@ def plot_history(history: History, path: str | Path, title: str = "", unit: str 
             right.set_ylabel(f"validation, {unit}", color="#b5471b")
     figure.legend(loc="outside upper right", ncols=3, fontsize="small", frameon=False)
     axes.grid(alpha=0.25)
+    save_figure(figure, path)
+
+
+def plot_study(
+    curves: Mapping[str, Sequence[tuple[float | str, float, float]]],
+    path: str | Path,
+    title: str = "",
+    x: str = "",
+    y: str = "",
+    base: float | None = None,
+    log: int = 0,
+) -> None:
+    """Draw what several runs gave against a setting: curves of (setting, mean, standard deviation), to a picture.
+
+    x, y: what the axes are. log: the base of the x axis' logarithm, 0 for an even one. Settings that are names stand
+    side by side, and no line joins them. base: a dashed line, what there was before. Raises ValueError for no points.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
+
+    places = list(dict.fromkeys(place for points in curves.values() for place, _, _ in points))
+    if not places:
+        raise ValueError("The study has no run to draw.")
+    named = any(isinstance(place, str) for place in places)
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for (label, points), color in zip(curves.items(), cycle(("#1f4e8c", "#b5471b", "#3c7d4b", "#7a5195"))):
+        at = [float(places.index(place)) if named else float(place) for place, _, _ in points]
+        means, deviations = [mean for _, mean, _ in points], [deviation for _, _, deviation in points]
+        line = "none" if named else "-"
+        axes.errorbar(at, means, deviations, label=label, color=color, linestyle=line, marker="o", capsize=4)
+    if base is not None:
+        axes.axhline(base, color="#666666", linestyle="--", linewidth=1, label="the base")
+    if log:
+        axes.set_xscale("log", base=log)
+    if named:
+        axes.set_xticks(range(len(places)), [str(place) for place in places], fontsize="small")
+        axes.margins(x=0.15)
+    else:
+        axes.set_xticks([float(place) for place in places], [f"{place:g}" for place in places])
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_title(title)
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside upper right", ncols=3, fontsize="small", frameon=False)
     save_figure(figure, path)
 
 

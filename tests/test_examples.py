@@ -1,5 +1,6 @@
 """The main example, run as a user runs it, on a tiny base; and what it says to a user's mistakes."""
 
+import argparse
 import json
 import runpy
 import sys
@@ -63,6 +64,42 @@ def test_quick_runs_on_the_embedded_base_and_corpus(tmp_path):
     assert (tmp_path / "adapter_model.safetensors").exists()
 
 
+def test_full_fine_tuning_trains_all_and_saves_a_whole_model(base, corpus, tmp_path):
+    out = tmp_path / "run"
+    run_example("--base", base, "--corpus", corpus, "--out", out, "--length", 64, "--tokens", 5, "--rows", 2,
+                "--full", "--steps", 6, "--lr", 0.02, "--evaluate-every", 3, "--poems", 4, "--copying", 3)  # fmt: skip
+    figures = json.loads((out / "results.json").read_text("utf-8"))
+    assert figures["trainable"] == figures["parameters"] == minipoet.count_parameters(minipoet.load(base)[0]).all
+    assert (figures["train_poems"], figures["steps"], figures["settings"]["full"]) == (4, 6, True)
+    events = [json.loads(line) for line in (out / "history.jsonl").read_text("utf-8").splitlines()]
+    validation = {event["step"]: event["validation"] for event in events if "validation" in event}
+    assert list(validation) == [0, 3, 6]
+    assert validation[figures["best_step"]] == min(validation.values())
+    assert [figures["copying"][who]["texts"] for who in ("poet", "before", "after")] == [3, 3, 3]
+    assert not (out / "adapter_config.json").exists()
+    ids = torch.arange(8)[None]
+    assert not torch.equal(minipoet.load(out / "model")[0](ids), minipoet.load(base)[0](ids))
+
+
+def test_seeds_draw_other_poems_to_learn_from(corpus):
+    example = runpy.run_path(str(EXAMPLE))
+    drawn = []
+    for seed in (0, 0, 1):
+        options = {"corpus": str(corpus), "author": None, "validation": 0.2, "split_seed": 0, "poems": 4, "seed": seed}
+        drawn.append([poem.title for poem in example["read"](argparse.Namespace(**options))[0]])
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert [len(set(titles)) for titles in drawn] == [4, 4, 4]
+
+
+def test_continuations_to_look_for_copies_in_are_all_of_one_length(base):
+    openings = runpy.run_path(str(EXAMPLE))["held_out_openings"]
+    model, tokenizer = minipoet.load(base)
+    long = minipoet.text.Poem("первая строка\n" + "снег и река\n" * 40)
+    prompts, poets = openings(model, tokenizer, [minipoet.text.Poem("мало\nслов"), long], 2)
+    assert prompts == ["первая строка\n"] * 2  # the short poem has not 32 tokens, half of the context, to compare
+    assert poets[0] == tokenizer.decode(tokenizer.encode("снег и река\n" * 40)[:32])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -75,6 +112,10 @@ def test_quick_runs_on_the_embedded_base_and_corpus(tmp_path):
         (["--prompts", ""], "prompt"),
         (["--prompts", "слово " * 200], "at most 64"),
         (["--validation", "2"], "validation"),
+        (["--full", "--rank", "4", "--targets", "attn.qkv"], "--rank, --targets would do nothing"),
+        (["--poems", "0"], "from 1 to"),
+        (["--poems", "13"], "from 1 to"),
+        (["--copying", "-1"], "--copying must be at least 0"),
     ],
 )
 def test_a_mistake_gets_one_sentence_and_exit_code_2(base, corpus, tmp_path, capsys, arguments, message):

@@ -12,12 +12,13 @@ EXAMPLES = PACKAGE.parent / "examples"
 FILES = sorted(PACKAGE.rglob("*.py"))
 YARDSTICKS = {"transformers", "peft", "trl", "sentencepiece", "accelerate", "datasets"}
 # What each of the first rooms may import of the package besides itself and minipoet.files.
+LAYERS = tuple(f"minipoet.models.{name}" for name in ("base", "layers", "linear", "packed", "weights"))
 BELOW = {
     "text": (),
     "tokenization": (),
     "models": (),
-    "adapters": ("minipoet.models.base", "minipoet.models.layers", "minipoet.models.weights"),
-    "quantization": ("minipoet.models.base", "minipoet.models.layers", "minipoet.models.weights"),
+    "adapters": LAYERS,
+    "quantization": LAYERS,
 }
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from minipoet import plots
-from minipoet.plots import plot_history
+from minipoet.plots import plot_history, plot_study
 from minipoet.training import History
 
 
@@ -73,3 +73,32 @@ def test_format_that_cannot_be_written_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match="xyz"):
         plot_history(example(), tmp_path / "loss.xyz")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_study_over_numbers_is_a_curve_with_error_bars_and_the_base(drawn):
+    curves = {"LoRA": [(1, 2.10, 0.01), (8, 2.06, 0.02)], "full": [(8, 2.07, 0.0)]}
+    plot_study(curves, "rank.png", "Ранг", "rank", "bits per character", base=2.14, log=2)
+    (axes,) = drawn[0].axes
+    lora, full = axes.containers
+    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("Ранг", "rank", "bits per character")
+    assert (axes.get_xscale(), list(axes.get_xticks())) == ("log", [1, 8])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "8"]
+    assert (list(lora[0].get_xdata()), list(lora[0].get_ydata())) == ([1, 8], [2.10, 2.06])
+    assert lora[2][0].get_segments()[1][:, 1] == pytest.approx([2.04, 2.08])
+    assert (lora.get_label(), full.get_label()) == ("LoRA", "full")
+    base = axes.lines[-1]
+    assert (base.get_linestyle(), list(base.get_ydata())) == ("--", [2.14, 2.14])
+
+
+def test_study_over_names_has_them_side_by_side(drawn):
+    plot_study({"LoRA": [("attn", 2.0, 0.1), ("mlp", 1.9, 0.1)], "full": [("all", 1.8, 0.1)]}, "targets.png")
+    (axes,) = drawn[0].axes
+    lora, full = axes.containers
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["attn", "mlp", "all"]
+    assert (list(lora[0].get_xdata()), list(full[0].get_xdata())) == ([0, 1], [2])
+    assert lora[0].get_linestyle() == "None"
+
+
+def test_study_without_runs_is_refused():
+    with pytest.raises(ValueError, match="no run"):
+        plot_study({"LoRA": []}, "rank.png")

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from minipoet.adapters.targets import find_targets
 from minipoet.models.base import LanguageModel
 from minipoet.models.linear import linear
+from minipoet.models.packed import PACKED, is_packed
 
 Model = TypeVar("Model", bound=LanguageModel)
 
@@ -149,6 +150,8 @@ def attach(model: Model, config: LoRAConfig, name: str = "default", seed: int = 
         raise ValueError(f"An adapter's name must not be empty or hold a dot, got {name!r}.")
     if name in adapter_names(model):
         raise ValueError(f"The model has an adapter named {name!r} already: choose another name.")
+    if is_packed(model):
+        raise ValueError(PACKED)
     found = find_targets(model, config.targets)
     if merged := merged_adapter(model):
         raise ValueError(f"The adapter {merged!r} is merged into the weights: unmerge_lora(model) first.")

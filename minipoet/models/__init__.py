@@ -5,11 +5,22 @@ gpt2         GPT-2, ruGPT3, poet-tiny                  cache        keys and val
 checkpoint   a model from a folder, and back           weights      the tensors in a folder's files
 names        published names <-> ours                  families     which class reads which model_type
 memory       counting parameters and memory            layers       small shared formulae
+linear       the matrix product, fast                  packed       weights laid out for writing only
 """
 
 from minipoet.models.base import LanguageModel
 from minipoet.models.checkpoint import load_model, save_model
 from minipoet.models.memory import Counts, count_parameters, peak_memory
+from minipoet.models.packed import pack_weights
 from minipoet.models.weights import CheckpointError
 
-__all__ = ["CheckpointError", "Counts", "LanguageModel", "count_parameters", "load_model", "peak_memory", "save_model"]
+__all__ = [
+    "CheckpointError",
+    "Counts",
+    "LanguageModel",
+    "count_parameters",
+    "load_model",
+    "pack_weights",
+    "peak_memory",
+    "save_model",
+]

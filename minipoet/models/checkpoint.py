@@ -24,6 +24,7 @@ from minipoet.models.base import LanguageModel
 from minipoet.models.families import family, make_config
 from minipoet.models.memory import available_memory
 from minipoet.models.names import apply
+from minipoet.models.packed import PACKED, is_packed
 from minipoet.models.weights import CheckpointError, read_tensors
 
 SHARD = 2 * 1024**3  # bytes in a file we write
@@ -84,7 +85,10 @@ def _fill(
             copies[ours] = tensor
         else:
             keep = tensor.dtype if dtype is None or not tensor.is_floating_point() else dtype
-            filled[ours] = tensor.to(device, keep, memory_format=torch.contiguous_format).contiguous()
+            tensor = tensor.to(device, keep)
+            # A transposed matrix is multiplied as fast as it lies in fp32 on a CPU, or faster: it need not be turned.
+            as_it_lies = tensor.dtype is torch.float32 and device.type == "cpu"
+            filled[ours] = tensor if as_it_lies else tensor.contiguous()
     missing = [names.published(name)[0] for name in expected if name not in seen | tied]  # type: ignore[index]
     for name, tensor in copies.items():
         shared = model.get_parameter(name)
@@ -132,7 +136,10 @@ def save_model(
 
     parameters, by our names, are written instead of the model's own (which may carry adapters between them).
     Each file is whole or not there; the config comes last, so that a folder without one is an unfinished one.
+    Raises ValueError for a model with packed weights.
     """
+    if is_packed(model):
+        raise ValueError(PACKED)
     folder = Path(folder)
     names = model.name_table()
     published = {}

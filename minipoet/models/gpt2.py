@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from minipoet.models.attention import additive, attend, visibility
 from minipoet.models.base import LanguageModel
 from minipoet.models.cache import KVCache, LayerPast
-from minipoet.models.layers import activation, context_error
+from minipoet.models.layers import Embedding, activation, context_error
 from minipoet.models.linear import Linear
 from minipoet.models.names import Row
 
@@ -151,8 +151,8 @@ class GPT2(LanguageModel):
     def __init__(self, config: GPT2Config):
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.n_embd)
-        self.positions = nn.Embedding(config.n_positions, config.n_embd)
+        self.embed = Embedding(config.vocab_size, config.n_embd)
+        self.positions = Embedding(config.n_positions, config.n_embd)
         self.dropout = nn.Dropout(config.embd_pdrop)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.norm = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)

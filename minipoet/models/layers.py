@@ -1,4 +1,4 @@
-"""Small formulae that several families share: activations by their published names, and the errors of a model.
+"""Small pieces that several families share: the embedding, activations by their published names, a model's errors.
 
 Chapter: docs/gpt2.md
 """
@@ -9,7 +9,16 @@ from collections.abc import Callable
 from functools import partial
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class Embedding(nn.Embedding):
+    """`nn.Embedding` that draws no numbers for a tensor without memory: PyTorch takes a second to find that out."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
 
 # gelu_new is 0.5x(1 + tanh(√(2/π)(x + 0.044715x³))) of Hendrycks & Gimpel, https://arxiv.org/abs/1606.08415
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

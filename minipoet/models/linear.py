@@ -1,9 +1,9 @@
 """The linear layer, y = x Wᵀ + b, by the fastest kernel that gives the same numbers.
 
 Nearly all of a transformer's time goes into this one formula. In fp32 on a CPU `F.linear` calls Intel's MKL, which does
-not use the widest instructions of other makers' processors, and only one core when x is a single token. oneDNN, the other
-library inside PyTorch, does: it is 2 to 3 times as fast there, at every number of tokens. PyTorch itself calls it
-for bfloat16 only, so `linear` asks for it by name; anywhere else, and where it is missing, `F.linear` does the work.
+not use the widest instructions of other makers' processors, and only one core when x is a single token. oneDNN, the
+other library inside PyTorch, uses both, and takes a half to a third of the time. PyTorch itself calls it for bfloat16
+only, so `linear` asks for it by name; anywhere else, and where it is missing, `F.linear` does the work.
 
     linear    x, weight, bias -> y, with gradients
     Linear    nn.Linear that calls it
@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# The operator that torch.compile puts in a linear layer's place. It has no public name.
-_onednn: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+# The operator that torch.compile puts in a linear layer's place; it has no public name. None: not in this PyTorch.
+_available = torch.backends.mkldnn.is_available()
+onednn_linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if _available else None
 
 
 class Linear(nn.Linear):
@@ -42,7 +43,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _fits_onednn(x: Tensor, weight: Tensor) -> bool:
     """fp32 on a CPU, not under autocast, and rows to multiply."""
     return (
-        _onednn is not None
+        onednn_linear is not None
         and x.dtype is torch.float32
         and weight.dtype is torch.float32
         and x.device.type == "cpu"
@@ -54,11 +55,11 @@ def _fits_onednn(x: Tensor, weight: Tensor) -> bool:
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return _onednn(x, weight, bias, "none", [], "")
+    return onednn_linear(x, weight, bias, "none", [], "")
 
 
 class _OneDNNLinear(torch.autograd.Function):
-    """y = x Wᵀ + b; ∂x = ∂y W; ∂W = ∂yᵀ x; ∂b = Σ ∂y: each product by the same kernel, and only where it is asked for."""
+    """y = x Wᵀ + b; ∂x = ∂y W; ∂W = ∂yᵀ x; ∂b = Σ ∂y. Each product by the same kernel, and only if it is needed."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
