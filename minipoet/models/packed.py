@@ -42,6 +42,11 @@ class PackedLinear(nn.Module):
         raise ValueError(PACKED)
 
 
+def can_pack() -> bool:
+    """Has this PyTorch oneDNN, which packs?"""
+    return _reorder is not None
+
+
 def is_packed(model: nn.Module) -> bool:
     """Has the model packed weights, and so can only write?"""
     return any(isinstance(module, PackedLinear) for module in model.modules())
@@ -53,7 +58,7 @@ def pack_weights(model: Model) -> Model:
 
     Where there is nothing to gain (fp32, a GPU, a PyTorch without oneDNN) the model stays as it is. Returns the model.
     """
-    if _reorder is None:
+    if not can_pack():
         return model
     for name, layer in list(model.named_modules()):
         if isinstance(layer, nn.Linear) and layer.weight.dtype is torch.bfloat16 and layer.weight.device.type == "cpu":
