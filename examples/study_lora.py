@@ -3,11 +3,11 @@
     python examples/study_lora.py --study rank targets --author Пушкин --corpus poems.jsonl --out runs/study
     python examples/study_lora.py --study rank targets --author Пушкин --corpus poems.jsonl --out runs/study --report
 
-Each run is examples/lora_pushkin.py in a process of its own, so that its peak memory is its own, and in a folder of
-its own that is named by its settings, so that a run which two studies share is made once. A study that was interrupted
-goes on where it was: start it again (but one command at a time in one --out). In --out: runs/, and for each study a
-table (<study>.md) and a plot (<study>.png) of the mean and the standard deviation over the seeds. The studies are the
-table STUDIES. Chapter: docs/lora.md
+Each run is examples/lora_pushkin.py, and then examples/copying.py, in processes of their own, so that the peak memory
+is the run's own, and in a folder that is named by its settings, so that a run which two studies share is made once. A
+study that was interrupted goes on where it was: start it again (but one command at a time in one --out). In --out:
+runs/, and for each study a table (<study>.md) and a plot (<study>.png) of the mean and the standard deviation over the
+seeds. The studies are the table STUDIES. Chapter: docs/lora.md
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from minipoet.command import run
 from minipoet.files import read_json, write_text_atomic
 from minipoet.plots import plot_study
 
-EXAMPLE = Path(__file__).with_name("lora_pushkin.py")
+TRAIN, COPYING = Path(__file__).with_name("lora_pushkin.py"), Path(__file__).with_name("copying.py")
 Settings = dict[str, Any]  # of lora_pushkin.py, by the names of its options
 
 
@@ -54,7 +54,7 @@ def lora(rank: int = 16, alpha: float | None = None, targets: Sequence[str] = ("
     return {"rank": rank, "alpha": 2.0 * rank if alpha is None else alpha, "targets": list(targets), **more}
 
 
-SHARED = ("base", "corpus", "author", "steps", "rows", "length", "evaluate_every", "patience", "copying", "device")
+SHARED = ("base", "corpus", "author", "steps", "rows", "length", "evaluate_every", "patience", "device")
 FULL: Settings = {"full": True}
 POEMS = (10, 50, 200, None)  # None: all
 
@@ -109,7 +109,7 @@ def arguments() -> argparse.Namespace:
     add("--length", type=int, default=256, help="tokens a row (default: %(default)s)")
     add("--evaluate-every", type=int, default=25, help="steps (default: %(default)s)")
     add("--patience", type=int, default=3, help="evaluations without a better one (default: %(default)s)")
-    add("--copying", type=int, default=96, help="continuations to look for copies in (default: %(default)s)")
+    add("--copying", type=int, default=96, help="--texts of copying.py (default: %(default)s)")
     add("--device", default="cpu", help="of every run (default: %(default)s)")
     add("--workers", type=int, default=2, help="runs at the same time (default: %(default)s)")
     add("--threads", type=int, default=1, help="CPU threads of each (default: %(default)s)")
@@ -142,34 +142,40 @@ def folder_of(settings: Settings, out: Path) -> Path:
                                     f"seed{settings['seed']}"])  # fmt: skip
 
 
-def finished(settings: Settings, folder: Path) -> dict[str, Any] | None:
-    """The figures of a run, None if there are none yet. Raises ValueError for a run with other settings."""
-    if not (folder / "results.json").exists():
+def finished(settings: Settings, args: argparse.Namespace) -> dict[str, Any] | None:
+    """The figures of a run, None if it or its copying is not done. Raises ValueError for a run with other settings."""
+    folder = folder_of(settings, args.out)
+    results, copying = folder / "results.json", folder / "copying.json"
+    if not results.exists():
         return None
-    figures = read_json(folder / "results.json")
+    figures = read_json(results)
     then = figures["settings"]
     changed = [f"{name} was {then.get(name)!r}, is {value!r}"
                for name, value in settings.items() if then.get(name) != value]  # fmt: skip
     if changed:
         raise ValueError(f"{folder} holds a run with other settings ({'; '.join(changed)}): choose another --out.")
-    return figures
+    figures["copying"] = read_json(copying) if copying.exists() else None
+    return figures if figures["copying"] and figures["copying"]["settings"]["texts"] == args.copying else None
 
 
-def command_of(settings: Settings, folder: Path) -> list[str]:
-    """The command line of a run, to go on where it was left if it was begun."""
-    command = [sys.executable, str(EXAMPLE), "--out", str(folder), "--resume"]
+def commands_of(settings: Settings, args: argparse.Namespace) -> list[list[str]]:
+    """The command lines of what a run lacks; a training that was begun goes on where it was left."""
+    folder = folder_of(settings, args.out)
+    train = [sys.executable, str(TRAIN), "--out", str(folder), "--resume"]
     for name, value in settings.items():
         option = "--" + name.replace("_", "-")
         if value is True:
-            command.append(option)
+            train.append(option)
         elif value is not None:
-            command += [option, *map(str, value if isinstance(value, list) else [value])]
-    return command
+            train += [option, *map(str, value if isinstance(value, list) else [value])]
+    copying = [sys.executable, str(COPYING), str(folder), "--texts", str(args.copying)]
+    return [copying] if (folder / "results.json").exists() else [train, copying]
 
 
-def run_all(jobs: Mapping[Path, Settings], workers: int, threads: int) -> list[Path]:
-    """Run the jobs, `workers` at a time, and tell how each ended. Gives the folders of those that failed."""
+def run_all(jobs: Mapping[Path, list[list[str]]], workers: int, threads: int) -> list[Path]:
+    """Run the commands of each job in turn, `workers` jobs at a time, and tell how it went. Gives those that failed."""
     waiting, failed = list(jobs), list[Path]()
+    commands = {folder: list(lines) for folder, lines in jobs.items()}
     running: dict[Path, subprocess.Popen] = {}
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     try:
@@ -177,34 +183,30 @@ def run_all(jobs: Mapping[Path, Settings], workers: int, threads: int) -> list[P
             while waiting and len(running) < workers:
                 folder = waiting.pop(0)
                 folder.mkdir(parents=True, exist_ok=True)
-                with open(folder / "log.txt", "wb") as log:
-                    command = command_of(jobs[folder], folder)
+                with open(folder / "log.txt", "ab") as log:
+                    command = commands[folder].pop(0)
                     running[folder] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
             time.sleep(0.1)
             for folder in [folder for folder, process in running.items() if process.poll() is not None]:
                 code = running.pop(folder).returncode
                 if code:
                     failed.append(folder)
-                    print(f"{folder.name}: FAILED (exit code {code}); its last lines, of {folder / 'log.txt'}:")
-                    print("\n".join("    " + line for line in tail(folder / "log.txt")), flush=True)
-                    continue
-                (folder / "last.safetensors").unlink(missing_ok=True)  # only good to resume from, and large
-                figures = read_json(folder / "results.json")
-                gain = f"{bits(figures, 'before'):.3f} → {bits(figures, 'after'):.3f} bits per character"
-                print(
-                    f"{folder.name}: {gain}, {figures['seconds']:.0f} s; {len(waiting) + len(running)} runs to go",
-                    flush=True,
-                )
+                    lines = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+                    told = f"{folder.name}: FAILED (exit code {code}); its last lines, of {folder / 'log.txt'}:"
+                    print(told, *lines[-3:], sep="\n    ", flush=True)
+                elif commands[folder]:
+                    waiting.insert(0, folder)
+                else:
+                    (folder / "last.safetensors").unlink(missing_ok=True)  # only good to resume from, and large
+                    figures = read_json(folder / "results.json")
+                    before, after = (bits(figures, when) for when in ("before", "after"))
+                    print(f"{folder.name}: {before:.3f} → {after:.3f} bits per character, {figures['seconds']:.0f} s; "
+                          f"{len(waiting) + len(running)} runs to go", flush=True)  # fmt: skip
     finally:  # Ctrl-C ends the runs too; they go on another time
         for process in running.values():
             process.terminate()
             process.wait()
     return failed
-
-
-def tail(path: Path, lines: int = 3) -> list[str]:
-    """The last lines of a log that are not empty."""
-    return [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()][-lines:]
 
 
 def bits(figures: dict[str, Any], when: str) -> float:
@@ -249,7 +251,7 @@ def report(name: str, args: argparse.Namespace) -> str:
     curves: dict[str, list[tuple[float | str, float, float]]] = {}
     for point in study.points:
         wanted = [settings_of(point, seed, args) for seed in args.seeds]
-        runs = [figures for settings in wanted if (figures := finished(settings, folder_of(settings, args.out)))]
+        runs = [figures for settings in wanted if (figures := finished(settings, args))]
         if len(runs) < len(wanted):
             missing.append(f"{point.label} ({len(runs)} of {len(wanted)})")
         if not runs:
@@ -285,7 +287,8 @@ def main() -> None:
         wanted = [settings_of(point, seed, args)
                   for seed in args.seeds for name in args.study for point in STUDIES[name].points]  # fmt: skip
         jobs = {folder_of(settings, args.out): settings for settings in wanted}
-        todo = {folder: settings for folder, settings in jobs.items() if finished(settings, folder) is None}
+        todo = {folder: commands_of(settings, args)
+                for folder, settings in jobs.items() if finished(settings, args) is None}  # fmt: skip
         print(f"{len(jobs)} runs, {len(jobs) - len(todo)} of them finished before", flush=True)
         failed = run_all(todo, args.workers, args.threads)
         if len(failed) == len(jobs):

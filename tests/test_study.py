@@ -2,12 +2,16 @@
 
 import importlib.util
 import json
+import signal
+import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
-from test_examples import base, corpus  # noqa: F401  (fixtures)
+from test_examples import base, corpus, run_example  # noqa: F401  (two fixtures)
 
 import minipoet
 from minipoet.models.gpt2 import GPT2, GPT2Config
@@ -94,7 +98,88 @@ def run_study(study, monkeypatch, *options):
     return 0
 
 
+def test_what_a_run_lacks_is_made_and_no_more(study, monkeypatch, tmp_path):
+    args = arguments(study, monkeypatch, "--out", tmp_path, "--copying", 5)
+    settings = study.settings_of(study.STUDIES["full"].points[1], 2, args)
+    folder = study.folder_of(settings, tmp_path)
+    folder.mkdir(parents=True)
+
+    def lacks():
+        return [Path(command[1]).name for command in study.commands_of(settings, args)]
+
+    assert lacks() == ["lora_pushkin.py", "copying.py"]
+    (folder / "results.json").write_text(json.dumps({"settings": settings}), "utf-8")
+    assert lacks() == ["copying.py"]
+    assert study.commands_of(settings, args)[0][2:] == [str(folder), "--texts", "5"]
+    assert study.finished(settings, args) is None
+    for texts, done in ((4, False), (5, True)):  # a measurement in other texts does not count
+        (folder / "copying.json").write_text(json.dumps({"settings": {"texts": texts}}), "utf-8")
+        assert (study.finished(settings, args) is not None) is done
+
+
+def python(code):
+    """A command that starts at once: it imports nothing of ours."""
+    return [sys.executable, "-S", "-c", code]
+
+
+def test_commands_of_a_run_take_turns_in_one_log_and_none_follows_one_that_failed(study, tmp_path, capsys):
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    told = json.dumps({"before": {"bits_per_character": 2.5}, "after": {"bits_per_character": 2.0}, "seconds": 7})
+    first = (
+        f"import os; open({str(good / 'results.json')!r}, 'w').write({told!r}); print(os.environ['OMP_NUM_THREADS'])"
+    )
+    jobs = {good: [python(first), python("print('two')")],
+            bad: [python("import sys; print('verse'); sys.exit('no verse')"), python("print('never')")]}  # fmt: skip
+    assert study.run_all(jobs, workers=1, threads=3) == [bad]
+    assert (good / "log.txt").read_text("utf-8").split() == ["3", "two"]
+    assert "never" not in (bad / "log.txt").read_text("utf-8")
+    good_line, bad_line, *last = capsys.readouterr().out.splitlines()
+    assert good_line == "good: 2.500 → 2.000 bits per character, 7 s; 1 runs to go"
+    assert bad_line == f"bad: FAILED (exit code 1); its last lines, of {bad / 'log.txt'}:"
+    assert sorted(last) == ["    no verse", "    verse"]
+
+
+def test_runs_that_go_on_when_the_study_is_interrupted_are_ended(study, tmp_path, monkeypatch):
+    started = []
+
+    class Noted(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study.subprocess, "Popen", Noted)
+    monkeypatch.setattr(study.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        study.run_all({tmp_path: [python("import time; time.sleep(60)")]}, workers=1, threads=1)
+    assert [process.poll() for process in started] == [-signal.SIGTERM]
+
+
+class InThisProcess:
+    """A subprocess.Popen for the examples, without the seconds that PyTorch takes to be imported."""
+
+    ran: ClassVar[list[str]] = []
+
+    def __init__(self, command, stdout, stderr, env):
+        example = Path(command[1])
+        self.ran.append(example.name)
+        self.returncode = 0
+        with open(stdout.name, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+            try:
+                run_example(*command[2:], example=example)
+            except SystemExit as stop:
+                self.returncode = stop.code
+
+    def poll(self):
+        return self.returncode
+
+
 def test_a_study_tells_a_failing_run_and_goes_on_where_it_was(base, corpus, tmp_path, study, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setattr(study.subprocess, "Popen", InThisProcess)
+    ran = []
+    monkeypatch.setattr(InThisProcess, "ran", ran)
     out = tmp_path / "study"
     options = ("--study", "full", "--base", base, "--corpus", corpus, "--out", out, "--seeds", 3, "--length", 64,
                "--rows", 2, "--evaluate-every", 2, "--copying", 2)  # fmt: skip
@@ -106,22 +191,27 @@ def test_a_study_tells_a_failing_run_and_goes_on_where_it_was(base, corpus, tmp_
     assert "FAILED (exit code 2)" in told.out and "last.safetensors is broken" in told.out
     assert "1 runs failed: full-lr0.0005-poems_all-seed3" in told.err
     assert "Runs are missing: full fine-tuning (0 of 1)." in (out / "full.md").read_text("utf-8")
+    assert ran == ["lora_pushkin.py", "lora_pushkin.py", "copying.py"]  # the broken one is not looked at for copies
 
+    ran.clear()
     broken.unlink()
     assert run_study(study, monkeypatch, *options, "--steps", 4) == 0
     assert "2 runs, 1 of them finished before" in capsys.readouterr().out
+    assert ran == ["lora_pushkin.py", "copying.py"]
     table = (out / "full.md").read_text("utf-8")
     assert "| LoRA, rank 16 |" in table and "| full fine-tuning |" in table and "missing" not in table
     assert (out / "full.png").read_bytes().startswith(b"\x89PNG")
     whole = json.loads((broken.parent / "results.json").read_text("utf-8"))
     assert whole["trainable"] == whole["parameters"]
     assert not broken.exists()  # what only serves to resume is gone
+    assert json.loads((broken.parent / "copying.json").read_text("utf-8"))["settings"]["seed"] == 3
 
     (out / "full.md").unlink()
     assert run_study(study, monkeypatch, *options, "--steps", 4, "--report") == 0
     assert (out / "full.md").read_text("utf-8") == table
     assert run_study(study, monkeypatch, *options, "--steps", 6) == 2
     assert "other settings (steps was 4, is 6): choose another --out" in capsys.readouterr().err
+    assert ran == ["lora_pushkin.py", "copying.py"]  # nothing more
 
 
 @pytest.mark.parametrize(
