@@ -2,10 +2,12 @@
 
     python examples/lora_pushkin.py --out runs/pushkin    a run, and then
     python examples/copying.py runs/pushkin
+    python examples/copying.py runs/pushkin --last        and if nobody had looked at held-out verse?
 
 The base and the adapted model continue first lines of the poems that the run held out, and of each continuation the
 longest run of words is found that stands in a poem which the run learnt from. What is long, the poet tells himself:
-his own continuations are measured like theirs, cut to the same length. In the run's folder: copying.json. How runs of
+his own continuations are measured like theirs, cut to the same length. The adapted model is the best one, by held-out
+verse; --last takes the weights of the last step. In the run's folder: copying.json or copying-last.json. How runs of
 words are found, and what they mean: minipoet/evaluation/copying.py
 """
 
@@ -26,6 +28,7 @@ from minipoet.generation import generate_many
 from minipoet.models import LanguageModel
 from minipoet.text import Poem
 from minipoet.tokenization import Tokenizer
+from minipoet.training import load_last_weights
 
 
 def arguments() -> argparse.Namespace:
@@ -36,6 +39,7 @@ def arguments() -> argparse.Namespace:
     add("--tokens", type=int, default=64, help="tokens of each continuation (default: %(default)s)")
     add("--seed", type=int, help="of the models' continuations (default: the run's)")
     add("--device", help="of the models (default: the run's)")
+    add("--last", action="store_true", help="the weights of the last step (RUN/last.safetensors), not the best ones")
     args = parser.parse_args()
     small = [f"--{name}" for name in ("texts", "tokens") if getattr(args, name) < 1]
     if small:
@@ -77,6 +81,8 @@ def openings(
 def main() -> None:
     args = arguments()
     then, learnt_from = read_run(args.run)
+    if args.last and not (args.run / "last.safetensors").exists():
+        raise ValueError(f"{args.run} has no last.safetensors, the weights of its last step: leave out --last.")
     train_poems, held_out, sha256 = read(then)
     if sha256 != learnt_from:
         raise ValueError(
@@ -99,11 +105,15 @@ def main() -> None:
         model, _ = minipoet.load(args.run / "model", device=device)
     else:
         minipoet.load_adapter(model, args.run)
+    which = "best"
+    if args.last:
+        which = f"step {load_last_weights(args.run / 'last.safetensors', model)}"
     after = measure()
 
-    settings = {"texts": args.texts, **sampling}
+    settings = {"texts": args.texts, **sampling, "weights": which}
     summaries = {"poet": summary(poet), "before": summary(before), "after": summary(after)}
-    write_json_atomic(args.run / "copying.json", {"settings": settings} | summaries)
+    file = args.run / ("copying-last.json" if args.last else "copying.json")
+    write_json_atomic(file, {"settings": settings} | summaries)
     print(f"\n{args.texts} texts of {args.tokens} tokens: the longest run of words shared with the training verse\n")
     print("                    mean   most   5 or more")
     for name, copying in (("the poet", poet), ("the base", before), ("the adapted model", after)):
@@ -112,7 +122,7 @@ def main() -> None:
         poem = train_poems[after.longest.source]
         title = poem.title or poem.text.splitlines()[0]
         print(f"\nThe adapted model's longest: «{after.longest.text}»; it stands in: {title}")
-    print(f"\n{args.run / 'copying.json'}")
+    print(f"\n{file}")
 
 
 def summary(copying: Copying) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import runpy
 import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 from test_examples import EXAMPLE as TRAIN
 from test_examples import base, run_example  # noqa: F401  (base is a fixture)
 
@@ -60,7 +61,29 @@ def test_what_was_learnt_by_heart_is_recited_and_the_base_and_the_poet_tell_what
     assert found["after"]["longest"] == " ".join(letter * found["after"]["max"])
     assert f"«{found['after']['longest']}»; it stands in: poem{LETTERS.index(letter)}\n" in printed
     assert ["the", "poet", "6.00", "6", "100.0", "%"] in map(str.split, printed.splitlines())
-    assert found["settings"] == {"texts": 8, "max_new_tokens": 32, "temperature": 0, "top_p": 0.95, "seed": 3}
+    assert found["settings"] == {"texts": 8, "max_new_tokens": 32, "temperature": 0, "top_p": 0.95, "seed": 3,
+                                 "weights": "best"}  # fmt: skip
+
+
+def test_last_weights_are_those_of_the_last_step(copied, capsys):
+    measure(copied, *TOKENS, "--last")
+    found = json.loads((copied / "copying-last.json").read_text("utf-8"))
+    assert found["settings"]["weights"] == "step 30"
+    measure(copied, *TOKENS)
+    best = json.loads((copied / "copying.json").read_text("utf-8"))
+    assert found["after"] == best["after"]  # here the last step was the best one
+    changed = load_file(copied / "last.safetensors")
+    metadata = json.dumps({"progress": {"step": 7}, "settings": {}})
+    save_file({name: tensor.zero_() for name, tensor in changed.items()}, copied / "last.safetensors",
+              {"minipoet": metadata})  # fmt: skip
+    measure(copied, *TOKENS, "--last")
+    found = json.loads((copied / "copying-last.json").read_text("utf-8"))
+    assert found["settings"]["weights"] == "step 7"
+    assert found["after"] != best["after"]
+    (copied / "last.safetensors").unlink()
+    with pytest.raises(SystemExit):
+        measure(copied, "--last")
+    assert "has no last.safetensors" in capsys.readouterr().err
 
 
 def test_seed_is_that_of_the_run_unless_another_is_asked_for(copied):

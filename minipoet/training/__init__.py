@@ -14,6 +14,7 @@ from minipoet.training.mixture import Mixture
 from minipoet.training.packing import Batch, Batches, BatchSource, cut, pack
 from minipoet.training.precision import autocast, has_fast_bf16
 from minipoet.training.settings import TrainSettings
+from minipoet.training.state import load_last_weights
 
 __all__ = [
     "Batch",
@@ -28,6 +29,7 @@ __all__ = [
     "cross_entropy",
     "cut",
     "has_fast_bf16",
+    "load_last_weights",
     "pack",
     "read_history",
     "train",

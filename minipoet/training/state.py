@@ -60,6 +60,17 @@ def load_weights(path: Path, model: nn.Module) -> None:
     _fill(path, model, tensors)
 
 
+def load_last_weights(path: Path, model: nn.Module) -> int:
+    """Put a checkpoint's weights into the model, to look at them and not to train on; gives the step they are of.
+
+    Raises ValueError for a file that is broken, another kind of file, or of another model.
+    """
+    progress, _ = read_header(path)
+    _, tensors = _read(path)
+    _fill(path, model, _below("model.", tensors))
+    return progress.step
+
+
 def save_state(
     path: Path,
     model: nn.Module,
