@@ -1,1 +1,1 @@
-"""The embedded base model (`poet_tiny/`) and the embedded corpus (`pushkin_manner.txt`), both made for this package."""
+"""All made for this package: the base model `poet_tiny/`, `pushkin_manner.txt` (verse), `pushkin_prose_manner.txt`."""

@@ -7,7 +7,8 @@
     works.py      work_of                    which long poem a chapter belongs to
     split.py      split_by_work              nothing of the validation side is in the training side
     quotations.py Quotations                 lines of one corpus that another quotes are taken out
-    corpora.py    read_corpus, corpus_sha256 corpora by name: "embedded", "pushkin"
+    prose.py      read_prose, hold_out       prose: whole works, and the end of each held out
+    corpora.py    read_corpus, corpus_sha256 corpora by name: "embedded", "pushkin"; read_prose_corpus
     sources.py                               the readers of the files that "pushkin" is downloaded from
     download.py   Pin, fetch                 a fixed address, a size and a checksum
     errors.py     CorpusError                a ValueError: what was expected, what came, what to do
@@ -16,11 +17,12 @@ The room uses the standard library only (and a progress bar), and knows nothing 
 """
 
 from minipoet.text.clean import clean_text, clean_title
-from minipoet.text.corpora import corpus_sha256, read_corpus
+from minipoet.text.corpora import corpus_sha256, read_corpus, read_prose_corpus
 from minipoet.text.dedup import Duplicate, drop_duplicates
 from minipoet.text.download import Pin, fetch
 from minipoet.text.errors import CorpusError
 from minipoet.text.poems import Poem, parse_poems, read_poems
+from minipoet.text.prose import hold_out, parse_prose, read_prose
 from minipoet.text.quotations import Quotations
 from minipoet.text.records import Record, read_records
 from minipoet.text.split import Split, split_by_work
@@ -39,9 +41,13 @@ __all__ = [
     "corpus_sha256",
     "drop_duplicates",
     "fetch",
+    "hold_out",
     "parse_poems",
+    "parse_prose",
     "read_corpus",
     "read_poems",
+    "read_prose",
+    "read_prose_corpus",
     "read_records",
     "split_by_work",
     "work_of",
