@@ -2,7 +2,7 @@
 
     model, tokenizer = minipoet.load("poet-tiny")
 
-Only `minipoet/__init__.py`, `__main__.py` and the examples import this module; no room does.
+Only `minipoet/__init__.py`, `command/` and the examples import this module; no room does.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
     model; the model is then as it was.
     """
     folder = Path(folder)
-    values = _read_config(folder)
+    values = read_config(folder)
     weights = _read_weights(folder)
     table = model.name_table()
     modules: dict[str, dict[str, Tensor]] = {}
@@ -184,7 +184,8 @@ def _has(model: nn.Module, name: str) -> bool:
         return False
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The settings in an adapter's folder. Raises AdapterError for a kind, or a setting, that cannot be loaded."""
     path = folder / CONFIG
     if not path.exists():
         found = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []

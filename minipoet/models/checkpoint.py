@@ -90,7 +90,7 @@ def _fill(
             as_it_lies = tensor.dtype is torch.float32 and device.type == "cpu"
             filled[ours] = tensor if as_it_lies else tensor.contiguous()
     missing = [names.published(name)[0] for name in expected if name not in seen | tied]  # type: ignore[index]
-    for name, tensor in copies.items():
+    for name, tensor in (copies if device.type != "meta" else {}).items():  # meta has no numbers to compare
         shared = model.get_parameter(name)
         source = next((other for other in filled if model.get_parameter(other) is shared), None)
         if source is not None and not torch.equal(filled[source].cpu(), tensor.to(filled[source].dtype)):

@@ -1,0 +1,158 @@
+"""What is in a folder, as a dictionary of plain values: `minipoet info` prints it.
+
+No weight is read. Names, shapes and types stand in the headers of the files; and the loader itself puts the model on
+the meta device, which has shapes and no memory: so all of its checks are made, and 6 GB take no longer than 6 MB.
+Chapter: docs/command.md
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minipoet.adapters import load_adapter
+from minipoet.adapters.files import OLD_WEIGHTS, WEIGHTS, read_config
+from minipoet.command import folders
+from minipoet.command.units import dtype_word
+from minipoet.models import CheckpointError, count_parameters, load_model
+from minipoet.models.families import family, make_config
+from minipoet.models.weights import read_file, weight_files
+from minipoet.tokenization import load_tokenizer
+from minipoet.training.folder import RunFiles
+from minipoet.training.history import read_history
+from minipoet.training.state import read_header
+
+# What the config.json of one family or another calls it.
+SIZES = {
+    "layers": ("n_layer", "num_hidden_layers", "num_layers"),
+    "width": ("n_embd", "hidden_size", "d_model"),
+    "heads": ("n_head", "num_attention_heads", "num_heads"),
+    "key_value_heads": ("num_key_value_heads",),
+    "vocabulary": ("vocab_size",),
+    "context": ("n_positions", "max_position_embeddings"),
+}
+Facts = dict[str, Any]
+
+
+def describe(name: str) -> Facts:
+    """All that can be said of the folder of that name; what is missing or does not fit stands under "problems".
+
+    Raises ValueError or OSError for a folder of which nothing can be said.
+    """
+    with folders.opened(name) as folder:
+        files = [path for path in folder.iterdir() if path.is_file()]
+        facts: Facts = {"name": name, "files": len(files), "bytes": sum(path.stat().st_size for path in files)}
+        problems: list[str] = []
+        if folders.is_checkpoint(folder):
+            facts["checkpoint"] = _checkpoint(folder, problems)
+            facts["tokenizer"] = _tokenizer(folder, facts["checkpoint"].get("vocabulary"), problems)
+        if folders.is_adapter(folder):
+            facts["adapter"] = _adapter(folder, problems)
+        if RunFiles.of(folder).history.exists():
+            facts["run"] = _run(RunFiles.of(folder), problems)
+        if not facts.keys() & {"checkpoint", "adapter", "run"}:
+            raise ValueError(
+                f"{folder} is neither a checkpoint ({folders.MODEL_CONFIG}), nor an adapter "
+                f"({folders.ADAPTER_CONFIG}), nor a training run (history.jsonl): {folders.contents(folder)}."
+            )
+        return facts | {"problems": list(dict.fromkeys(problems))}
+
+
+def _checkpoint(folder: Path, problems: list[str]) -> Facts:
+    values = folders.read_object(folder / folders.MODEL_CONFIG)
+    architectures = values.get("architectures")
+    facts: Facts = {"family": values.get("model_type")}
+    facts["architecture"] = architectures[0] if isinstance(architectures, list) and architectures else None
+    try:
+        cls = family(values.get("model_type"))
+        config = make_config(cls, values)
+        values = vars(config) | values  # what the file leaves out is the family's default
+        with torch.device("meta"):
+            facts["parameters"] = count_parameters(cls(config)).all
+        load_model(folder, device="meta")
+    except CheckpointError as error:
+        problems.append(str(error))
+    facts |= {size: values[key] for size, keys in SIZES.items() for key in keys if key in values}
+    try:
+        facts["weights"] = _weights(weight_files(folder))
+    except CheckpointError as error:
+        problems.append(str(error))
+    return facts
+
+
+def _weights(files: list[Path]) -> Facts:
+    """Bytes of each file, how many tensors there are, and how many numbers of each type."""
+    numbers: Counter[str] = Counter()
+    tensors = 0
+    for path in files:
+        for _, tensor in read_file(path):
+            numbers[dtype_word(tensor.dtype)] += tensor.numel()
+            tensors += 1
+    return {"files": {path.name: path.stat().st_size for path in files}, "tensors": tensors, "numbers": dict(numbers)}
+
+
+def _tokenizer(folder: Path, rows: Any, problems: list[str]) -> Facts | None:
+    """rows: how many embeddings the model has."""
+    try:
+        tokenizer = load_tokenizer(folder)
+    except (ValueError, OSError) as error:
+        problems.append(str(error))
+        return None
+    facts: Facts = {"kind": type(tokenizer).__name__, "vocabulary": tokenizer.vocab_size}
+    facts |= {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "pad": tokenizer.pad_id}
+    facts["special"] = tokenizer.special_ids
+    if isinstance(rows, int):
+        facts["spare_rows"] = rows - tokenizer.vocab_size
+        if facts["spare_rows"] < 0:
+            problems.append(
+                f"The tokenizer knows {tokenizer.vocab_size} ids, but the model has only {rows} embeddings."
+            )
+    return facts
+
+
+def _adapter(folder: Path, problems: list[str]) -> Facts:
+    values = folders.read_object(folder / folders.ADAPTER_CONFIG)
+    facts: Facts = {"kind": values.get("peft_type"), "base": folders.adapter_base(folder) or None, "fits_base": None}
+    rank, alpha = values.get("r"), values.get("lora_alpha", 8)  # PEFT's value where the key is missing
+    if isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float):
+        facts |= {"rank": rank, "alpha": alpha, "scale": alpha / (sqrt(rank) if values.get("use_rslora") else rank)}
+        facts |= {"dropout": values.get("lora_dropout", 0.0)}
+        facts |= {key: values[key] for key in ("rank_pattern", "alpha_pattern") if values.get(key)}
+    path = next((folder / name for name in (WEIGHTS, OLD_WEIGHTS) if (folder / name).exists()), None)
+    if path is None:
+        problems.append(f"{folder} has no {WEIGHTS}: saving it was cut short.")
+        return facts
+    try:
+        shapes = {name: tensor.shape for name, tensor in read_file(path)}
+        modules = [name.partition(".lora_A")[0] for name in shapes if ".lora_A" in name]
+        facts |= {"layers": len(modules), "targets": sorted({".".join(name.split(".")[-2:]) for name in modules})}
+        facts |= {"parameters": sum(shape.numel() for shape in shapes.values()), "weights": _weights([path])}
+        read_config(folder)
+        if folders.is_here(facts["base"]):
+            facts["fits_base"] = False
+            with folders.opened(facts["base"]) as base:
+                load_adapter(load_model(base, device="meta"), folder)
+            facts["fits_base"] = True
+    except (ValueError, OSError) as error:
+        problems.append(str(error))
+    return facts
+
+
+def _run(files: RunFiles, problems: list[str]) -> Facts:
+    facts: Facts = {}
+    try:
+        history = read_history(files.history)
+        facts["step"] = max((event["step"] for event in history.events), default=0)
+        steps, values = history.curve("validation")
+        if values:
+            facts["best"], facts["best_step"] = min(zip(values, steps, strict=True))
+        if files.last.exists():
+            progress, settings = read_header(files.last)
+            facts |= {"steps": settings.get("steps"), "tokens": progress.tokens, "finished": progress.finished}
+    except ValueError as error:
+        problems.append(str(error))
+    return facts
