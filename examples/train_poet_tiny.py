@@ -16,13 +16,17 @@ from pathlib import Path
 import torch
 
 import minipoet
+from minipoet.checks import as_device, expect_whole
 from minipoet.command import run
 from minipoet.evaluation import likelihood
+from minipoet.files import make_folder
 from minipoet.models.gpt2 import GPT2, GPT2Config
 from minipoet.plots import plot_history
 from minipoet.text import Quotations, clean_text, drop_duplicates, read_poems, read_records, split_by_work
+from minipoet.text.records import read_text
 from minipoet.tokenization import encode_texts, load_tokenizer, train_bpe
 from minipoet.training import Batches, Mixture, TrainSettings, train
+from minipoet.training.folder import RunFiles, refuse_unfinished
 
 LEFT_OUT = "Пушкин"
 PROSE_LEFT_OUT = "egipetskie_nochi.txt"  # it holds his verse
@@ -36,7 +40,7 @@ def read_data(folder: Path) -> tuple[list[str], list[str], list[str]]:
     split = split_by_work(others, validation=0.05, seed=0)
     prose = [clean_text(record.text) for record in read_records(folder / "prose.jsonl.gz")]
     files = sorted((folder / "prose" / "pushkin").glob("*.txt"))
-    prose += [clean_text(file.read_text(encoding="utf-8")) for file in files if file.name != PROSE_LEFT_OUT]
+    prose += [clean_text(read_text(file)) for file in files if file.name != PROSE_LEFT_OUT]
     parts: dict[str, list[str]] = {}
     texts = {"train": [p.text for p in split.train], "held out": [p.text for p in split.validation], "prose": prose}
     for name, group in texts.items():
@@ -73,6 +77,11 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     args = parser.parse_args()
+    expect_whole(0, threads=args.threads)
+    device = as_device(args.device)
+    make_folder(args.out)
+    if not args.resume:
+        refuse_unfinished(RunFiles.of(args.out))  # now, before its vocabulary is replaced
     if args.threads:
         torch.set_num_threads(args.threads)
 
@@ -99,7 +108,7 @@ def main() -> None:
         vocab_size=tokenizer.vocab_size, n_positions=args.context, n_embd=args.width, n_layer=args.layers,
         n_head=args.heads, resid_pdrop=args.dropout, embd_pdrop=args.dropout, attn_pdrop=0.0,
     )  # fmt: skip
-    model = GPT2(config).to(args.device)
+    model = GPT2(config).to(device)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     settings = TrainSettings(
         steps=args.steps, lr=args.lr, warmup=100, schedule="linear", decay=0.6, optimizer="muon", muon_lr=args.muon_lr,

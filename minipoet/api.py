@@ -8,12 +8,15 @@ Only `minipoet/__init__.py`, `command/` and the examples import this module; no 
 from __future__ import annotations
 
 from importlib import resources
+from os import PathLike
 from pathlib import Path
 
 import torch
 
 from minipoet.adapters import adapter_names, merged_adapter
+from minipoet.checks import as_device, as_dtype, as_path, expect, expect_model, expect_tokenizer
 from minipoet.models import CheckpointError, LanguageModel, load_model, save_model
+from minipoet.models.checkpoint import read_config
 from minipoet.models.weights import weight_files
 from minipoet.tokenization import Tokenizer, load_tokenizer
 
@@ -31,12 +34,16 @@ def load(
     dtype: None keeps the file's own, but fp16 becomes fp32 on a CPU, and the embedded model is fp32 everywhere.
     Raises ValueError or OSError, with what to do, for a name, a folder or a file that cannot be used.
     """
+    expect(name, (str, PathLike), "The model's name", f"a path, an id on the hub, or one of {', '.join(EMBEDDED)}")
+    dtype, device = as_dtype(dtype), as_device(device)  # before anything is fetched
     if str(name) in EMBEDDED:
         with resources.as_file(resources.files("minipoet.assets") / EMBEDDED[str(name)]) as folder:
             model, tokenizer = load_folder(folder, dtype or torch.float32, device)
         model.origin = str(name)
         return model, tokenizer
     folder = Path(name)
+    if folder.is_file():
+        raise CheckpointError(f"{folder} is a file: give the folder of the model that it belongs to.")
     if not str(name) or not folder.is_dir():
         folder = fetch_from_hub(str(name))
     model, tokenizer = load_folder(folder, dtype, device)
@@ -45,12 +52,16 @@ def load(
 
 
 def load_folder(folder: Path, dtype: torch.dtype | None, device: str | torch.device) -> tuple[LanguageModel, Tokenizer]:
-    """Model and tokenizer of one folder; raises ValueError if they do not belong together."""
+    """Model and tokenizer of one folder; raises ValueError if they do not belong together.
+
+    The largest file is read last: what is wrong with the others is told before.
+    """
     if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
         raise CheckpointError(
             f"{folder} holds an adapter, not a model: load its base, then "
             f"minipoet.load_adapter(model, {str(folder)!r})."
         )
+    read_config(folder)
     tokenizer = load_tokenizer(folder)
     model = load_model(folder, dtype, device)
     if tokenizer.vocab_size > model.config.vocab_size:
@@ -101,6 +112,9 @@ def save(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) -> None
     A merged adapter is in the weights that are written. Raises ValueError for a model with an adapter that is not
     merged: save that with `save_adapter`, or merge it first.
     """
+    expect_model(model)
+    expect_tokenizer(tokenizer)
+    folder = as_path(folder, "The folder to save to")
     if adapter_names(model) and merged_adapter(model) is None:
         raise ValueError(
             f"The model carries adapters ({', '.join(adapter_names(model))}) that are not merged: write them with "

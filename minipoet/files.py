@@ -37,12 +37,39 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary = None
     except OSError as error:
         raise OSError(
-            f"Could not write {path}: {error.strerror or error}. Nothing there was changed; "
+            f"Could not write {path}: {reason(error, path)}. Nothing there was changed; "
             f"free some space, or choose a folder that you may write to."
         ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: str | Path) -> Path:
+    """The folder, made if it is not there. Raises OSError, with what to do, where that cannot be."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = reason(error, folder / "file")
+        raise OSError(f"Could not make the folder {folder}: {why}; choose one that you may write to.") from error
+    return folder
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there. Raises OSError, with what to do, for one that cannot be removed."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"Could not replace {path}: {reason(error, path)}; choose a folder that you may write to."
+        ) from error
+
+
+def reason(error: OSError, path: Path) -> str:
+    """Why a path cannot be written, in a few words; a file that stands where a folder should is named."""
+    files = [place for place in path.parents if os.path.exists(place) and not os.path.isdir(place)]
+    return f"{files[0]} is a file, not a folder" if files else error.strerror or str(error)
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
@@ -71,7 +98,9 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file. Raises OSError if it cannot be read, ValueError that names file and place if it is not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise type(error)(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is not a JSON file ({error}): it may be cut short; fetch or write it again."
         ) from error

@@ -7,6 +7,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minipoet.checks import as_path, expect, is_number
 from minipoet.files import atomic_path
 from minipoet.training import History
 
@@ -21,6 +22,8 @@ def plot_history(history: History, path: str | Path, title: str = "", unit: str 
     """
     from matplotlib.figure import Figure
 
+    path = as_path(path, "The picture")
+    expect(history, History, "history", "a History", "of a file read_history gives it")
     steps, losses = history.curve("loss")
     if not steps:
         raise ValueError("The history has no training step to draw.")
@@ -64,6 +67,8 @@ def plot_study(
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
 
+    path = as_path(path, "The picture")
+    _check_curves(curves)
     places = list(dict.fromkeys(place for points in curves.values() for place, _, _ in points))
     if not places:
         raise ValueError("The study has no run to draw.")
@@ -93,10 +98,20 @@ def plot_study(
     save_figure(figure, path)
 
 
+def _check_curves(curves: Mapping[str, Sequence[tuple[float | str, float, float]]]) -> None:
+    """Raise ValueError for anything but lists of (setting, mean, standard deviation) by label."""
+    expect(curves, Mapping, "curves", "points by label, {label: [(setting, mean, deviation), ...]}")
+    for label, points in curves.items():
+        for point in points if isinstance(points, Sequence) else [points]:
+            if not isinstance(point, Sequence) or len(point) != 3 or not all(map(is_number, point[1:])):
+                raise ValueError(f"A point must be (setting, mean, standard deviation), got {point!r} in {label!r}.")
+
+
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure as PNG or whatever its suffix says, all or nothing."""
+    path = as_path(path, "The picture")
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130, format=Path(path).suffix.lstrip(".") or "png")
+        figure.savefig(temporary, dpi=130, format=path.suffix.lstrip(".") or "png")
 
 
 def _smooth(values: list[float], weight: float = 0.9) -> list[float]:

@@ -135,8 +135,10 @@ def test_pairs_below_min_frequency_are_not_joined() -> None:
     assert train_bpe(["ab", "ab", "ab", "cd", "cd"], 300, min_frequency=3).merges == [("a", "b")]
 
 
-def test_empty_corpus_gives_the_bytes() -> None:
-    assert train_bpe([], 300).vocab_size == 259
+@pytest.mark.parametrize("texts", [[], [""]])
+def test_there_is_nothing_to_learn_from_an_empty_corpus(texts: list[str]) -> None:
+    with pytest.raises(ValueError, match="no text to learn from"):
+        train_bpe(texts, 300)
 
 
 def test_no_merge_makes_a_special_token() -> None:

@@ -5,6 +5,7 @@ import runpy
 import shutil
 
 import pytest
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_examples import EXAMPLE as TRAIN
 from test_examples import base, run_example  # noqa: F401  (base is a fixture)
@@ -72,15 +73,17 @@ def test_last_weights_are_those_of_the_last_step(copied, capsys):
     measure(copied, *TOKENS)
     best = json.loads((copied / "copying.json").read_text("utf-8"))
     assert found["after"] == best["after"]  # here the last step was the best one
-    changed = load_file(copied / "last.safetensors")
-    metadata = json.dumps({"progress": {"step": 7}, "settings": {}})
-    save_file({name: tensor.zero_() for name, tensor in changed.items()}, copied / "last.safetensors",
-              {"minipoet": metadata})  # fmt: skip
+    last = copied / "last.safetensors"
+    with safe_open(last, framework="pt") as file:
+        header = json.loads(file.metadata()["minipoet"])
+    header["progress"]["step"] = 7
+    zeros = {name: tensor.zero_() for name, tensor in load_file(last).items()}
+    save_file(zeros, last, {"minipoet": json.dumps(header)})
     measure(copied, *TOKENS, "--last")
     found = json.loads((copied / "copying-last.json").read_text("utf-8"))
     assert found["settings"]["weights"] == "step 7"
     assert found["after"] != best["after"]
-    (copied / "last.safetensors").unlink()
+    last.unlink()
     with pytest.raises(SystemExit):
         measure(copied, "--last")
     assert "has no last.safetensors" in capsys.readouterr().err

@@ -74,5 +74,13 @@ def test_another_kind_of_file_is_refused_by_line(tmp_path, line):
         read_history(path)
 
 
-def test_missing_file_has_no_events(tmp_path):
-    assert read_history(tmp_path / "history.jsonl").events == []
+def test_missing_file_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"history\.jsonl cannot be read"):
+        read_history(tmp_path / "history.jsonl")
+
+
+@pytest.mark.parametrize("content", ["x", '{"loss": 1}', "[1]", '{\n  "vocab_size": 5\n}', '{"step": "1"}\n'])
+def test_a_whole_file_of_another_kind_is_no_history_cut_short(tmp_path, content):
+    (tmp_path / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"config\.json, line 1: not an event"):
+        read_history(tmp_path / "config.json")

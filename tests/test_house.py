@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "minipoet"
 EXAMPLES = PACKAGE.parent / "examples"
 FILES = sorted(PACKAGE.rglob("*.py"))
 YARDSTICKS = {"transformers", "peft", "trl", "sentencepiece", "accelerate", "datasets"}
-# What each of the first rooms may import of the package besides itself and minipoet.files.
+# What each of the first rooms may import of the package besides itself, minipoet.files and minipoet.checks.
 LAYERS = tuple(f"minipoet.models.{name}" for name in ("base", "layers", "linear", "packed", "weights"))
 BELOW = {
     "text": (),
@@ -87,7 +87,7 @@ def test_this_test_sees_the_house():
 
 @pytest.mark.parametrize("name", BELOW)
 def test_first_rooms_know_nothing_of_each_other_nor_of_later_ones(name):
-    allowed = (f"minipoet.{name}", "minipoet.files", *BELOW[name])
+    allowed = (f"minipoet.{name}", "minipoet.files", "minipoet.checks", *BELOW[name])
     wrong = {
         f"{path.name} imports {module}"
         for path in files_of(name)
@@ -138,8 +138,9 @@ def test_no_room_imports_the_whole_package():
     assert wrong - {"minipoet.__main__", "minipoet.command"} == set()
 
 
-def test_files_is_for_all_and_knows_none():
-    assert ours(PACKAGE / "files.py") == set()
+@pytest.mark.parametrize("name", ["files", "checks"])
+def test_what_is_for_all_knows_none(name):
+    assert ours(PACKAGE / f"{name}.py") == set()
 
 
 def test_yardsticks_are_not_imported():

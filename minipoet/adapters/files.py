@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from minipoet.adapters.lora import LoRAConfig, Model, active_adapter, adapter_names, attach, lora_layers
-from minipoet.files import read_json, write_json_atomic, write_tensors_atomic
+from minipoet.checks import as_path, expect_model
+from minipoet.files import make_folder, read_json, remove, write_json_atomic, write_tensors_atomic
 from minipoet.models.base import LanguageModel
 from minipoet.models.weights import read_bin
 
@@ -92,8 +93,8 @@ def save_adapter(model: LanguageModel, folder: str | Path, name: str | None = No
         "modules_to_save": None,
         "use_dora": False,
     }
-    folder = Path(folder)
-    (folder / CONFIG).unlink(missing_ok=True)  # a folder without a config is an unfinished one
+    folder = make_folder(as_path(folder, "The folder to save to"))
+    remove(folder / CONFIG)  # a folder without a config is an unfinished one
     write_tensors_atomic(folder / WEIGHTS, tensors, {"format": "pt"})
     write_json_atomic(folder / CONFIG, values, sort_keys=True)
 
@@ -104,7 +105,8 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
     Raises AdapterError for a folder that is not an adapter, a kind of adapter that is not supported, or one of another
     model; the model is then as it was.
     """
-    folder = Path(folder)
+    expect_model(model)
+    folder = as_path(folder, "The folder of an adapter")
     values = read_config(folder)
     weights = _read_weights(folder)
     table = model.name_table()
@@ -188,7 +190,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The settings in an adapter's folder. Raises AdapterError for a kind, or a setting, that cannot be loaded."""
     path = folder / CONFIG
     if not path.exists():
-        found = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+        if not folder.is_dir():
+            what = "is a file" if folder.exists() else "does not exist"
+            raise AdapterError(f"{folder} {what}: expected an adapter's folder, with {CONFIG} in it.")
+        found = sorted(p.name for p in folder.iterdir())
         raise AdapterError(
             f"{folder} is not an adapter's folder: no {CONFIG} in it (found {', '.join(found) or 'nothing'})."
         )

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minipoet.adapters.targets import find_targets
+from minipoet.checks import SEEDS, expect, expect_model, is_number, is_whole, shown
 from minipoet.models.base import LanguageModel
 from minipoet.models.linear import linear
 from minipoet.models.packed import PACKED, is_packed
@@ -39,21 +40,37 @@ class LoRAConfig:
     alpha: float = 16
     dropout: float = 0.0
     rslora: bool = False
-    targets: tuple[str, ...] | str = ("attn.qkv",)
+    targets: Sequence[str] | str = ("attn.qkv",)
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
-        ranks = (self.rank, *self.rank_pattern.values())
+        targets = (self.targets,) if isinstance(self.targets, str) else self.targets
+        patterns = {name: getattr(self, name) for name in ("rank_pattern", "alpha_pattern")}
         wrong = [
-            f"rank must be a whole number of at least 1, got {r!r}" for r in ranks if not isinstance(r, int) or r < 1
+            f"{name} must give values by patterns of names ({{pattern: value}}), got {shown(pattern)}"
+            for name, pattern in patterns.items()
+            if not isinstance(pattern, Mapping) or not all(map(_is_pattern, pattern))
         ]
-        if not 0 <= self.dropout < 1:
-            wrong.append(f"dropout must be in [0, 1), got {self.dropout}")
-        if not all(math.isfinite(a) for a in (self.alpha, *self.alpha_pattern.values())):
-            wrong.append(f"alpha must be a finite number, got {self.alpha}")
+        ranks, alphas = ([] if wrong else [*pattern.values()] for pattern in patterns.values())
+        wrong += [
+            f"rank must be a whole number of at least 1, got {shown(rank)}"
+            for rank in (self.rank, *ranks)
+            if not isinstance(rank, int) or not is_whole(rank, 1)
+        ]
+        wrong += [
+            f"alpha must be a finite number, got {shown(alpha)}"
+            for alpha in (self.alpha, *alphas)
+            if not is_number(alpha)
+        ]
+        if not is_number(self.dropout) or not 0 <= self.dropout < 1:
+            wrong.append(f"dropout must be in [0, 1), got {shown(self.dropout)}")
+        if not isinstance(targets, Sequence) or not all(isinstance(target, str) for target in targets):
+            wrong.append(f"targets must be names of layers (a string or a list of strings), got {shown(targets)}")
         if wrong:
             raise ValueError(f"LoRA: {'; '.join(wrong)}.")
+        if not isinstance(self.targets, str):
+            object.__setattr__(self, "targets", tuple(targets))
 
     def of(self, *names: str) -> tuple[int, float]:
         """(rank, alpha) of a module with these names (ours, published)."""
@@ -63,6 +80,13 @@ class LoRAConfig:
     def scale(self, rank: int, alpha: float) -> float:
         """s."""
         return alpha / (math.sqrt(rank) if self.rslora else rank)
+
+
+def _is_pattern(pattern: Any) -> bool:
+    try:
+        return bool(re.compile(pattern)) and isinstance(pattern, str)
+    except (re.error, TypeError):
+        return False
 
 
 def _by_pattern(patterns: Mapping[str, Any], names: Sequence[str], default: Any) -> Any:
@@ -140,14 +164,19 @@ def add_lora(
     targets: ends of names ("attn.qkv", or the published "c_attn"), or "all-linear" (all but the head).
     Raises ValueError for a target that matches nothing or cannot be adapted, and for a name that is taken.
     """
-    chosen = targets if isinstance(targets, str) else tuple(targets)
-    return attach(model, LoRAConfig(rank, alpha, dropout, rslora, chosen), name, seed)
+    return attach(model, LoRAConfig(rank, alpha, dropout, rslora, targets), name, seed)
 
 
 def attach(model: Model, config: LoRAConfig, name: str = "default", seed: int = 0) -> Model:
     """`add_lora` with all settings in one record."""
-    if not name or "." in name:
-        raise ValueError(f"An adapter's name must not be empty or hold a dot, got {name!r}.")
+    expect(config, LoRAConfig, "config", "a LoRAConfig(rank=...)")
+    if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict(), name):
+        raise ValueError(
+            f"An adapter's name must be a string, not empty, without a dot, and no word of PyTorch's (keys, train, …), "
+            f"got {shown(name)}: take another name."
+        )
+    if not is_whole(seed, 0, SEEDS):
+        raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, got {shown(seed)}.")
     if name in adapter_names(model):
         raise ValueError(f"The model has an adapter named {name!r} already: choose another name.")
     if is_packed(model):
@@ -171,14 +200,16 @@ def attach(model: Model, config: LoRAConfig, name: str = "default", seed: int = 
 
 
 def lora_layers(model: LanguageModel) -> Iterator[tuple[str, LoRALinear]]:
-    """(our name, layer) of every layer that carries adapters."""
+    """(our name, layer) of every layer that carries adapters. Raises ValueError for what is no model."""
+    expect_model(model)
     for name, module in model.named_modules():
         if isinstance(module, LoRALinear):
             yield name, module
 
 
 def adapter_names(model: LanguageModel) -> list[str]:
-    """Names of the adapters on the model."""
+    """Names of the adapters on the model. Raises ValueError for what is no model."""
+    expect_model(model)
     return list(model.adapters)
 
 

@@ -23,6 +23,11 @@ def find_targets(model: LanguageModel, targets: Sequence[str] | str) -> list[tup
     Raises ValueError that lists every target that matches nothing, or only what cannot be adapted.
     """
     layers = _linear_layers(model)
+    if isinstance(targets, str):
+        try:
+            re.compile(targets)
+        except re.error as error:
+            raise ValueError(f"LoRA targets: {targets!r} is no regular expression ({error}).") from error
     if targets == ALL_LINEAR or list(targets) == [ALL_LINEAR]:
         return [pair for pair in layers if pair[0] != "head"]
     if not targets:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
+from minipoet.checks import each, expect
 from minipoet.text.dedup import word_key
 
 LONG = 5  # words in a row from which on a run is counted as copied
@@ -41,6 +42,10 @@ class Copying:
     """The longest shared run of each text."""
 
     runs: tuple[SharedRun, ...]
+
+    def __post_init__(self):
+        if not self.runs:
+            raise ValueError("There is no text to look for copies in.")
 
     @property
     def mean(self) -> float:
@@ -65,7 +70,7 @@ class CopyIndex:
         self._first: dict[str, int] = {}  # word -> where it stands first
         self._ends: dict[tuple[str, str], list[int]] = {}
         place = 0
-        for text in training:
+        for text in each(training, str, "The training verse", "texts"):
             self._starts.append(place)
             words = word_key(text).split()
             for number, word in enumerate(words):
@@ -78,6 +83,7 @@ class CopyIndex:
 
     def longest_run(self, text: str) -> SharedRun:
         """The longest run that the text shares with the training verse; of equal ones the first, in both."""
+        expect(text, str, "The text", "a string")
         words = word_key(text).split()
         best, stop, end = 0, 0, 0  # the run is words[stop - best : stop], and ends at this place of the training verse
         lengths: dict[int, int] = {}  # the run that ends at a place of the training verse and at the word before
@@ -96,6 +102,4 @@ class CopyIndex:
 
     def copying(self, texts: Sequence[str]) -> Copying:
         """The longest run of each text. Raises ValueError for no texts."""
-        if not texts:
-            raise ValueError("There is no text to look for copies in.")
-        return Copying(tuple(map(self.longest_run, texts)))
+        return Copying(tuple(map(self.longest_run, each(texts, str, "The texts", "strings"))))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from minipoet.checks import expect_model, is_whole, shown
 from minipoet.training.loss import batch_loss
 from minipoet.training.packing import Batches
 from minipoet.training.precision import autocast
@@ -57,11 +58,13 @@ def likelihood(
 
     Texts longer than `context` are cut at `breaks`, and each piece is read without the one before it. In fp32, unless
     asked otherwise, the figure does not depend on the machine. The model is put in evaluation mode for the time.
-    Raises ValueError for no texts to measure on, or no characters.
+    Raises ValueError for no texts to measure on, or no characters, and texts that are not for this model.
     """
-    if characters < 1:
-        raise ValueError(f"The texts to measure on must have one character or more in all, got {characters}.")
+    expect_model(model)
+    if not is_whole(characters, 1):
+        raise ValueError(f"The texts to measure on must have one character or more in all, got {shown(characters)}.")
     batches = Batches(texts, context, rows, breaks=breaks)
+    batches.check(model)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()

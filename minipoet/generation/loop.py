@@ -11,7 +11,7 @@ Chapter: docs/generation.md
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from minipoet.checks import as_ids, expect, expect_model, expect_whole, is_whole, shown
 from minipoet.generation.noise import poem_seed, step_keys
 from minipoet.generation.sampling import NEVER, draw, filter_logits, seen_ids
 from minipoet.generation.settings import SamplingSettings
@@ -67,14 +68,23 @@ def generate_ids(
     Raises ValueError, with all that is wrong at once, for a prompt that is empty, longer than the model's context or
     has ids the model has not, and ArithmeticError if the model's logits are not numbers.
     """
-    seeds = [poem_seed(settings.seed, i) for i in range(len(prompts))] if seeds is None else seeds
+    expect_model(model)
+    expect(settings, SamplingSettings, "settings", "SamplingSettings(...)")
+    if not isinstance(prompts, Sized) or isinstance(prompts, str):
+        raise ValueError(f"The prompts must be a list of lists of ids, got {shown(prompts)}.")
+    seeds = [poem_seed(settings.seed, i) for i in range(len(prompts))] if seeds is None else as_ids(seeds, "The seeds")
     wrong = []
     if len(seeds) != len(prompts):
         wrong.append(f"there are {len(prompts)} prompts and {len(seeds)} seeds")
-    if batch_size < 1:
-        wrong.append(f"batch_size must be at least 1, got {batch_size}")
+    if not is_whole(batch_size, 1):
+        wrong.append(f"batch_size must be at least 1, got {shown(batch_size)}")
+    special = {*as_ids(eos_ids, "eos_ids"), *as_ids(banned, "banned")}
+    if strangers := sorted(id for id in special if not 0 <= id < model.config.vocab_size):
+        wrong.append(f"eos_ids and banned have {strangers}, but the model has 0 to {model.config.vocab_size - 1}")
     if settings.stop and on_token is None:
         wrong.append("stop strings are text, and here are only ids: look for them in on_token, or use generate_many")
+    if on_token is not None and not callable(on_token):
+        wrong.append(f"on_token must be a function of (poem, id), got {shown(on_token)}")
     check_prompts(model, prompts, vocab_size, wrong)
     ids: list[list[int]] = [[] for _ in prompts]
     finish = [""] * len(prompts)
@@ -208,15 +218,18 @@ def check_prompts(
 ) -> None:
     """Raise one ValueError for all prompts that the model cannot read, and for what is wrong besides."""
     wrong = list(also)
-    for i, ids in enumerate(prompts):
-        if not len(ids):
+    vocab_size = model.config.vocab_size if vocab_size is None else vocab_size
+    expect_whole(1, vocab_size=vocab_size)
+    for i, prompt in enumerate(prompts):
+        ids = as_ids(prompt, f"Prompt {i}")
+        if not ids:
             wrong.append(f"prompt {i} is empty: give at least the token that begins a text")
         elif len(ids) > model.context:
             wrong.append(
                 f"prompt {i} is {len(ids)} tokens long, but this model reads at most {model.context}: "
                 f"shorten it by {len(ids) - model.context}"
             )
-        if vocab_size is not None and (strangers := [id for id in ids if not 0 <= id < vocab_size]):
+        if strangers := [id for id in ids if not 0 <= id < vocab_size]:
             wrong.append(f"prompt {i} has the id {strangers[0]}, but the vocabulary has 0 to {vocab_size - 1}")
     if wrong:
         raise ValueError(f"Cannot generate: {'; '.join(wrong)}.")

@@ -17,9 +17,10 @@ Chapter: docs/generation.md
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from minipoet.checks import each, expect, expect_model, expect_tokenizer, is_whole, known_names, shown
 from minipoet.generation.loop import check_prompts, generate_ids, generate_steps
 from minipoet.generation.noise import poem_seed
 from minipoet.generation.settings import SamplingSettings
@@ -59,7 +60,8 @@ def generate(model: LanguageModel, tokenizer: Tokenizer, prompt: str, *, start: 
     start=False leaves out the token that begins a text: for models that never learnt it, or to go on in mid-text.
     Raises ValueError for an empty prompt, one longer than the model's context, and settings that make no sense.
     """
-    return generate_many(model, tokenizer, _one(prompt), start=start, **settings)[0][0].text
+    options = _settings(settings)  # samples and batch_size are none
+    return generate_many(model, tokenizer, _one(prompt), start=start, **asdict(options))[0][0].text
 
 
 def stream(
@@ -70,7 +72,7 @@ def stream(
     What may be the start of a stop string is held back until it is known. Arguments and errors as for `generate`; the
     errors come with the call, not with the first piece.
     """
-    options = SamplingSettings(**settings)
+    options = _settings(settings)
     (text,), (ids,) = _read_prompts(model, tokenizer, _one(prompt), start)
     check_prompts(model, [ids])
     return _pieces(model, tokenizer, text, ids, options)
@@ -91,10 +93,10 @@ def generate_many(
     Sample j of prompt i is drawn with `poem_seed(seed, i, j)`, so it does not depend on how many poems there are or on
     batch_size (but for rounding: docs/generation.md). Other arguments and errors as for `generate`.
     """
-    options = SamplingSettings(**settings)
+    options = _settings(settings)
     texts, ids = _read_prompts(model, tokenizer, prompts, start)
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}.")
+    if not is_whole(samples, 1):
+        raise ValueError(f"samples must be at least 1, got {shown(samples)}.")
     poems = [(i, j) for i in range(len(texts)) for j in range(samples)]
     seeds = [poem_seed(options.seed, i, j) for i, j in poems]
     writers = [_Writer(tokenizer, ids[i], options) for i, _ in poems]
@@ -153,17 +155,22 @@ class _Writer:
 
 
 def _one(prompt: str) -> list[str]:
-    if not isinstance(prompt, str):
-        raise ValueError(f"The prompt must be a string, got {type(prompt).__name__}: for several use generate_many.")
+    expect(prompt, str, "The prompt", "a string", "for several use generate_many")
     return [prompt]
+
+
+def _settings(values: dict[str, Any]) -> SamplingSettings:
+    known_names(values, [field.name for field in fields(SamplingSettings)], "SamplingSettings")
+    return SamplingSettings(**values)
 
 
 def _read_prompts(
     model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[str], start: bool
 ) -> tuple[list[str], list[list[int]]]:
     """Texts without spaces at the end, and what the model reads. Raises ValueError for empty prompts, all at once."""
-    if isinstance(prompts, str):
-        raise ValueError("The prompts must be a list of strings, got one string: put it into a list, or use generate.")
+    expect_model(model)
+    expect_tokenizer(tokenizer)
+    prompts = list(each(prompts, str, "The prompts", "strings"))
     if tokenizer.vocab_size > model.config.vocab_size:
         raise ValueError(
             f"The tokenizer has {tokenizer.vocab_size} ids and the model knows only {model.config.vocab_size}: "

@@ -5,14 +5,13 @@ Chapter: docs/generation.md
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
+from minipoet.checks import SEEDS, is_number, is_whole
+
 COLDEST = 1e-6  # logits divided by less may become infinite in fp32
-SEEDS = 2**64
 
 
 @dataclass(frozen=True)
@@ -35,22 +34,22 @@ class SamplingSettings:
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else self.stop
         rules = [
-            ("max_new_tokens", _whole(self.max_new_tokens, 1), "a whole number, 1 or more"),
+            ("max_new_tokens", is_whole(self.max_new_tokens, 1), "a whole number, 1 or more"),
             (
                 "temperature",
-                _number(self.temperature) and (self.temperature == 0 or self.temperature >= COLDEST),
+                is_number(self.temperature) and (self.temperature == 0 or self.temperature >= COLDEST),
                 f"0 (greedy) or a number from {COLDEST:g} up",
             ),
-            ("top_p", _number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1 (1 is off)"),
-            ("top_k", _whole(self.top_k, 0), "a whole number, 0 (off) or more"),
-            ("min_p", _number(self.min_p) and 0 <= self.min_p <= 1, "from 0 (off) to 1"),
+            ("top_p", is_number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1 (1 is off)"),
+            ("top_k", is_whole(self.top_k), "a whole number, 0 (off) or more"),
+            ("min_p", is_number(self.min_p) and 0 <= self.min_p <= 1, "from 0 (off) to 1"),
             (
                 "repetition_penalty",
-                _number(self.repetition_penalty) and self.repetition_penalty > 0,
+                is_number(self.repetition_penalty) and self.repetition_penalty > 0,
                 "a number above 0 (1 is off)",
             ),
             ("stop", _strings(stop), "a string or a list of strings, none of them empty"),
-            ("seed", _whole(self.seed, 0) and self.seed < SEEDS, "a whole number from 0 to 2**64 - 1"),
+            ("seed", is_whole(self.seed, 0, SEEDS), "a whole number from 0 to 2**64 - 1"),
         ]
         wrong = [f"{name} must be {rule}, got {getattr(self, name)!r}" for name, right, rule in rules if not right]
         if wrong:
@@ -61,14 +60,6 @@ class SamplingSettings:
     def greedy(self) -> bool:
         """Is the likeliest token taken each time? Then the seed and the filters but for the penalty do not matter."""
         return self.temperature == 0
-
-
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _strings(values: Any) -> bool:

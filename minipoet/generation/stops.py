@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minipoet.checks import each
+
 
 class StopStrings:
     """Takes pieces of text, gives back what is certainly text and not the start of a stop string.
@@ -18,7 +20,7 @@ class StopStrings:
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self.stops = tuple(stops)
+        self.stops = tuple(each(stops, str, "The stop strings", "strings"))
         self.found = False
         self._held = ""
 

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minipoet.files import read_json, write_json_atomic, write_tensors_atomic
+from minipoet.checks import as_device, as_dtype, as_path, expect_model
+from minipoet.files import make_folder, read_json, remove, write_json_atomic, write_tensors_atomic
 from minipoet.models.base import LanguageModel
 from minipoet.models.families import family, make_config
 from minipoet.models.memory import available_memory
@@ -38,17 +39,10 @@ def load_model(
     dtype None: the file's own; but fp16 on a CPU becomes fp32 (a CPU multiplies halves slowly or not at all), or bf16
     where fp32 does not fit in memory, with a warning. Raises CheckpointError.
     """
-    folder = Path(folder)
-    config_file = folder / "config.json"
-    if not config_file.exists():
-        raise CheckpointError(f"{folder} is not a model's folder: it has no config.json.")
-    values = read_json(config_file)
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{config_file} should hold a JSON object, but holds a {type(values).__name__}.")
-    cls = family(values.get("model_type"))
+    folder, dtype, device = as_path(folder, "The folder of a model"), as_dtype(dtype), as_device(device)
+    cls, config = read_config(folder)
     with torch.device("meta"):
-        model = cls(make_config(cls, values))
-    device = torch.device(device)
+        model = cls(config)
     tensors = dict(read_tensors(folder))  # mapped, not read
     if dtype is None:
         dtype = _dtype_for(folder, tensors, device)
@@ -56,6 +50,21 @@ def load_model(
     model.tie()
     model.origin = str(folder)
     return model.eval()
+
+
+def read_config(folder: Path) -> tuple[Any, Any]:
+    """(class of the family, its config) of a model's folder. Raises CheckpointError for a config that is not ours."""
+    config_file = folder / "config.json"
+    if not config_file.exists():
+        raise CheckpointError(f"{folder} is not a model's folder: it has no config.json.")
+    values = read_json(config_file)
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{config_file} should hold a JSON object, but holds a {type(values).__name__}.")
+    try:
+        cls = family(values.get("model_type"))
+        return cls, make_config(cls, values)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
 
 
 def _fill(
@@ -138,16 +147,17 @@ def save_model(
     Each file is whole or not there; the config comes last, so that a folder without one is an unfinished one.
     Raises ValueError for a model with packed weights.
     """
+    expect_model(model)
     if is_packed(model):
         raise ValueError(PACKED)
-    folder = Path(folder)
+    folder = make_folder(as_path(folder, "The folder to save to"))
     names = model.name_table()
     published = {}
     for name, parameter in (parameters or dict(model.named_parameters())).items():  # a tied tensor comes once
         found = names.published(name)
         assert found is not None, f"{name} is not in the family's table of names"
         published[found[0]] = (parameter.detach(), found[1])
-    (folder / "config.json").unlink(missing_ok=True)
+    remove(folder / "config.json")
     shards = _divide({name: t.numel() * t.element_size() for name, (t, _) in published.items()})
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
@@ -187,4 +197,4 @@ def _remove_old(folder: Path, written: set[str]) -> None:
     for pattern in ("model*.safetensors", "model.safetensors.index.json", "pytorch_model*"):
         for path in folder.glob(pattern):
             if path.name not in written:
-                path.unlink()
+                remove(path)

@@ -16,7 +16,7 @@ FAMILIES = {"gpt2": "minipoet.models.gpt2:GPT2"}
 
 def family(model_type: str | None) -> type:
     """The model class. Raises CheckpointError for a family that the package does not have."""
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise CheckpointError(
             f"config.json says model_type {model_type!r}, which minipoet does not know; it knows {', '.join(FAMILIES)}."
         )

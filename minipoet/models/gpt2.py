@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from minipoet.checks import expect, is_number, is_whole, shown
 from minipoet.models.attention import additive, attend, visibility
 from minipoet.models.base import LanguageModel
 from minipoet.models.cache import KVCache, LayerPast
-from minipoet.models.layers import Embedding, activation, context_error
+from minipoet.models.layers import Embedding, activation, check_ids, context_error
 from minipoet.models.linear import Linear
 from minipoet.models.names import Row
 
@@ -48,10 +49,21 @@ class GPT2Config:
     tie_word_embeddings: bool = True
 
     def __post_init__(self):
-        sizes = {name: getattr(self, name) for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")}
-        wrong = [f"{name} = {value}" for name, value in sizes.items() if value < 1]
+        value = vars(self)
+        wrong = [
+            f"{name} = {shown(value[name])} must be a whole number of at least 1"
+            for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
+            if not is_whole(value[name], 1)
+        ]
+        if self.n_inner is not None and not is_whole(self.n_inner):
+            wrong.append(f"n_inner = {shown(self.n_inner)} must be None or a whole number")
+        wrong += [
+            f"{name} = {shown(value[name])} must be a number, 0 or more"
+            for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop", "layer_norm_epsilon", "initializer_range")
+            if not is_number(value[name]) or value[name] < 0
+        ]
         if wrong:
-            raise ValueError(f"GPT-2 config: sizes must be at least 1, but {', '.join(wrong)}.")
+            raise ValueError(f"GPT-2 config: {'; '.join(wrong)}.")
         if self.n_embd % self.n_head:
             raise ValueError(f"GPT-2 config: n_embd {self.n_embd} cannot be divided into {self.n_head} heads (n_head).")
         activation(self.activation_function)
@@ -149,6 +161,7 @@ class GPT2(LanguageModel):
     config: GPT2Config
 
     def __init__(self, config: GPT2Config):
+        expect(config, GPT2Config, "config", "a GPT2Config(...)")
         super().__init__()
         self.config = config
         self.embed = Embedding(config.vocab_size, config.n_embd)
@@ -191,8 +204,9 @@ class GPT2(LanguageModel):
     def states(self, ids: Tensor, cache: KVCache | None = None, segments: Tensor | None = None) -> Tensor:
         """(B, T) -> (B, T, C): what `head` turns into logits. A cache is read on from, and brought up to date.
 
-        Raises ValueError for a text longer than n_positions.
+        Raises ValueError for a text longer than n_positions, and for what is no (B, T) ids.
         """
+        check_ids(ids)
         B, T = ids.shape
         past_length, past_segments = (0, None) if cache is None else (cache.length, cache.segments)
         positions, mask = visibility(segments, past_segments, (B, T), past_length, ids.device)

@@ -13,11 +13,24 @@ from torch import Tensor, nn
 
 
 class Embedding(nn.Embedding):
-    """`nn.Embedding` that draws no numbers for a tensor without memory: PyTorch takes a second to find that out."""
+    """`nn.Embedding` that says what is wrong with an id that it has not (on a CPU; a GPU stops the program).
+
+    It draws no numbers for a tensor without memory: PyTorch takes a second to find that out.
+    """
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:
             super().reset_parameters()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B, T) -> (B, T, C)."""
+        try:
+            return super().forward(ids)
+        except IndexError as error:
+            raise ValueError(
+                f"The ids go from {int(ids.min())} to {int(ids.max())}, but this model has 0 to "
+                f"{self.num_embeddings - 1}: encode with its own tokenizer."
+            ) from error
 
 
 # gelu_new is 0.5x(1 + tanh(√(2/π)(x + 0.044715x³))) of Hendrycks & Gimpel, https://arxiv.org/abs/1606.08415
@@ -33,14 +46,20 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
     """The activation that a config names. Raises ValueError for one that no family of ours uses."""
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(f"Unknown activation {name!r} in the config; known are {', '.join(sorted(ACTIVATIONS))}.")
     return ACTIVATIONS[name]
 
 
 def context_error(length: int, context: int) -> ValueError:
     """The error for a text that does not fit."""
-    return ValueError(
-        f"The text is {length} tokens long, but this model reads at most {context}: shorten the prompt, "
-        f"or ask for fewer new tokens."
-    )
+    return ValueError(f"The text is {length} tokens long, but this model reads at most {context}: shorten it.")
+
+
+def check_ids(ids: Tensor) -> None:
+    """Raise ValueError for anything but (B, T) whole numbers."""
+    if not isinstance(ids, Tensor):
+        raise ValueError(f"A model reads a tensor of ids, (B, T), got {type(ids).__name__}: torch.tensor([ids]).")
+    if ids.ndim != 2 or ids.is_floating_point():
+        came = f"{tuple(ids.shape)} of {ids.dtype}"
+        raise ValueError(f"A model reads whole numbers in two dimensions, (B, T), one row a text, got {came}.")

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from torch import nn
 
+from minipoet.checks import expect
+
 
 class Counts(NamedTuple):
     """Parameters that train, and all of them; a tied tensor counts once, an adapter's parameters count too."""
@@ -26,6 +28,7 @@ class Counts(NamedTuple):
 
 def count_parameters(model: nn.Module) -> Counts:
     """Counts from the shapes alone: a model on the meta device will do."""
+    expect(model, nn.Module, "The model", "a model, as the first of what minipoet.load gives")
     parameters = list(model.parameters())
     return Counts(sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters))
 

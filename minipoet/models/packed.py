@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from torch import Tensor, nn
 
+from minipoet.checks import expect
 from minipoet.models.base import LanguageModel
 from minipoet.models.linear import onednn_linear
 
@@ -58,6 +59,7 @@ def pack_weights(model: Model) -> Model:
 
     Where there is nothing to gain (fp32, a GPU, a PyTorch without oneDNN) the model stays as it is. Returns the model.
     """
+    expect(model, nn.Module, "The model", "a model, as the first of what minipoet.load gives")
     if not can_pack():
         return model
     for name, layer in list(model.named_modules()):

@@ -22,6 +22,8 @@ import html
 import re
 import unicodedata
 
+from minipoet.checks import expect
+
 _COMMENT = re.compile(r"<!--.*?-->|<(script|style|sup)\b[^<>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _NEW_LINE_TAG = re.compile(r"[ \t]*<(?:br|/div|/tr|/li|/h[1-6]|hr)\b[^<>]*>[ \t]*\n?", re.IGNORECASE)
 _NEW_STANZA_TAG = re.compile(r"[ \t]*</?p\b[^<>]*>[ \t]*\n?", re.IGNORECASE)
@@ -120,6 +122,7 @@ def clean_text(text: str) -> str:
     One step may uncover work for another (`&amp;nbsp;` holds an entity, which holds a space), so the steps are repeated
     until nothing changes; nearly every text needs two rounds, the second of which finds nothing to do.
     """
+    expect(text, str, "The text", "a string")
     while True:
         cleaned = text
         for step in _STEPS:

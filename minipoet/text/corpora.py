@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from minipoet.checks import as_path, each
 from minipoet.text.dedup import drop_duplicates
 from minipoet.text.download import OpenUrl, Pin, fetch, github
 from minipoet.text.errors import CorpusError
@@ -105,7 +106,7 @@ def read_corpus(
         return _read_embedded()
     if name_or_path == "pushkin":
         return _read_pushkin(cache, open_url)
-    if not Path(name_or_path).exists():
+    if not as_path(name_or_path, "The corpus").exists():
         raise CorpusError(
             f"{name_or_path}: neither a file or folder nor the name of a corpus; the names are embedded and pushkin"
         )
@@ -161,7 +162,7 @@ def read_prose_corpus(
             parse_book(read_text(path), work, _LAST_WORDS[work], PUSHKIN, source=f"{work}.txt")
             for work, path in paths.items()
         ]
-    if not Path(name_or_path).exists():
+    if not as_path(name_or_path, "The corpus").exists():
         raise CorpusError(
             f"{name_or_path}: neither a file or folder nor the name of a corpus of prose; the names are embedded and "
             "pushkin-prose"
@@ -180,6 +181,6 @@ def corpus_sha256(poems: Sequence[Poem]) -> str:
         hashlib.sha256(
             json.dumps([poem.text, poem.title, poem.author, poem.work], ensure_ascii=False).encode()
         ).hexdigest()
-        for poem in poems
+        for poem in each(poems, Poem, "The poems", "Poem(text)")
     )
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()

@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from minipoet.checks import each
 from minipoet.text.poems import Poem
 
 LONG = 4  # words in a line that is unlikely to be written twice by chance
@@ -83,6 +84,7 @@ def drop_duplicates(poems: Sequence[Poem]) -> tuple[list[Poem], list[Duplicate]]
     the shortest (equals: titled first, then in the order of their text), and each is compared with the kept ones only:
     the result does not depend on the order of the input, and nothing is dropped for a poem that was itself dropped.
     """
+    poems = list(each(poems, Poem, "The poems", "Poem(text)"))
     keys = [word_key(poem.text) for poem in poems]
     lines = [line_keys(poem.text) for poem in poems]
     runs = [word_runs(poem.text) for poem in poems]

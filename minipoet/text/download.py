@@ -26,6 +26,7 @@ from urllib.parse import quote, urlsplit
 
 from tqdm import tqdm
 
+from minipoet.checks import as_path, expect
 from minipoet.text.errors import CorpusError
 
 _CHUNK = 1 << 16  # bytes read at a time
@@ -67,9 +68,10 @@ def fetch(pin: Pin, folder: str | Path | None = None, open_url: OpenUrl | None =
     Raises:
         CorpusError: the address is not https, nothing comes from it, or what comes is not the pinned file.
     """
+    expect(pin, Pin, "What is fetched", "a Pin(url, sha256, size, licence)", "github(...) makes its address")
     if urlsplit(pin.url).scheme != "https":
         raise CorpusError(f"{pin.url}: expected an address that begins with https://")
-    folder = Path(folder) if folder is not None else cache_folder()
+    folder = as_path(folder, "The folder to keep it in") if folder is not None else cache_folder()
     path = folder / f"{pin.sha256[:16]}{Path(urlsplit(pin.url).path).suffix}"
     if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == pin.sha256:
         return path

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from minipoet.checks import as_path, expect
 from minipoet.text.clean import clean_text, clean_title
 from minipoet.text.errors import CorpusError, listed
 from minipoet.text.records import is_records_file, read_records, read_text
@@ -32,6 +33,10 @@ class Poem:
     work: str = ""
     source: str = ""
 
+    def __post_init__(self):
+        for name in ("text", "title", "author", "work", "source"):
+            expect(getattr(self, name), str, f"Poem: {name}", "a string")
+
 
 def read_poems(path: str | Path, author: str | None = None, *, drama: bool = False) -> list[Poem]:
     """All poems of a folder, a text file or a JSONL file, cleaned, in the order of the file (of the sorted names).
@@ -47,7 +52,8 @@ def read_poems(path: str | Path, author: str | None = None, *, drama: bool = Fal
         CorpusError: nothing is there, it is in no known form, no poem is in it, or files or lines are wrong (all
             are listed).
     """
-    path = Path(path)
+    path = as_path(path, "The poems' file or folder")
+    expect(author, (str, type(None)), "author", "a name")
     if path.is_dir():
         return _read_folder(path, author or "")
     if not path.exists():
@@ -65,6 +71,7 @@ def parse_poems(text: str, source: str = "", author: str = "", title: str = "") 
     Raises:
         CorpusError: no poem is in the text, or a title has no poem under it.
     """
+    expect(text, str, "The text", "a string", "files are read by read_poems")
     pieces, problems = [], []
     for number, lines in _pieces(text):
         match = _TITLE_LINE.fullmatch(lines[0].strip())

@@ -23,6 +23,7 @@ from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
+from minipoet.checks import as_path, each, expect, is_number
 from minipoet.text.clean import clean_text, clean_title
 from minipoet.text.dedup import word_key, word_runs
 from minipoet.text.errors import CorpusError, listed
@@ -45,7 +46,7 @@ def read_prose(path: str | Path, author: str | None = None) -> list[Poem]:
     Raises:
         CorpusError: nothing is there, it is in no known form, no work is in it, or files are wrong (all are listed).
     """
-    path = Path(path)
+    path = as_path(path, "The prose's file or folder")
     if not path.exists():
         raise CorpusError(f"{path}: no such file or folder; expected {_FORMS}")
     if path.is_file() and is_records_file(path):
@@ -72,6 +73,7 @@ def parse_prose(text: str, source: str = "", author: str = "", title: str = "") 
     Raises:
         CorpusError: there is no work in the text, or a title has none under it.
     """
+    expect(text, str, "The text", "a string", "files are read by read_prose")
     parts: list[tuple[str, list[str]]] = [(title, [])]
     for line in text.splitlines():
         match = _TITLE_LINE.fullmatch(line.strip())
@@ -122,7 +124,9 @@ def hold_out(works: Sequence[Poem], share: float = 0.1, titles: Iterable[str] = 
     Raises:
         CorpusError: `share` is not between 0 and 1, a title is not there, or one side is empty.
     """
-    if not 0 < share < 1:
+    works = list(each(works, Poem, "The works", "Poem(text)"))
+    titles = list(each(titles, str, "titles", "strings"))
+    if not is_number(share) or not 0 < share < 1:
         raise CorpusError(f"validation is the share of characters to hold out: expected 0 < share < 1, got {share}")
     whole = {word_key(title): title for title in titles}
     known = {word_key(work.title): work.title for work in works}

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from minipoet.checks import as_path
 from minipoet.text.errors import CorpusError, listed
 
 _OPTIONAL = ("title", "author", "work", "date", "kind")
@@ -46,8 +47,9 @@ def read_text(path: str | Path) -> str:
         CorpusError: the file cannot be read, or is not UTF-8: then the message has the place, the encoding that it
             seems to be in, and the way to convert it.
     """
+    path = as_path(path, "The file of a text")
     try:
-        data = Path(path).read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:
@@ -93,7 +95,7 @@ def read_records(path: str | Path) -> Iterator[Record]:
     Raises:
         CorpusError: the file cannot be read, is cut short, or has wrong lines: each is named as file:line.
     """
-    path, problems = Path(path), []
+    path, problems = as_path(path, "The file of records"), []
     opener = gzip.open if path.name.lower().endswith(".gz") else open
     try:
         with opener(path, "rb") as file:
@@ -106,9 +108,8 @@ def read_records(path: str | Path) -> Iterator[Record]:
                 elif not problems:
                     yield record
     except (OSError, EOFError, zlib.error) as error:
-        raise CorpusError(
-            f"{path}: cannot be read ({error}); is it complete, and gzipped if it ends in .gz?"
-        ) from error
+        why = getattr(error, "strerror", None) or f"{error}; is it complete, and gzipped if it ends in .gz?"
+        raise CorpusError(f"{path}: cannot be read ({why})") from error
     if problems:
         raise CorpusError(
             f"{path}: {len(problems)} wrong line(s); each line must be a JSON object "

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from minipoet.checks import each, is_number, shown
 from minipoet.text.dedup import index_marks, line_keys, marks, word_key, word_runs
 from minipoet.text.errors import CorpusError
 from minipoet.text.poems import Poem
@@ -46,10 +47,11 @@ def split_by_work(poems: Sequence[Poem], validation: float = 0.1, seed: int = 0)
     Raises:
         CorpusError: `validation` is not between 0 and 1, or one side would be empty.
     """
-    if not 0 < validation < 1:
+    if not is_number(validation) or not 0 < validation < 1:
         raise CorpusError(
-            f"validation is the share of characters to hold out: expected 0 < share < 1, got {validation}"
+            f"validation is the share of characters to hold out: expected 0 < share < 1, got {shown(validation)}"
         )
+    poems = list(each(poems, Poem, "The poems", "Poem(text)"))
     groups = group_by_work(poems)
     sizes = {name: sum(len(poems[number].text) for number in members) for name, members in groups.items()}
     wanted = validation * sum(sizes.values())

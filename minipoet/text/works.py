@@ -14,6 +14,7 @@ Chapter: docs/text.md.
 import re
 from collections.abc import Sequence
 
+from minipoet.checks import expect
 from minipoet.text.dedup import word_key
 from minipoet.text.poems import Poem
 
@@ -45,6 +46,7 @@ def work_of(poem: Poem) -> str:
     name of a part («Вторая глава», «Пролог», «Хор») belongs to `UNNAMED`; a bare number or «Посвящение» says too
     little.
     """
+    expect(poem, Poem, "The poem", "a Poem(text)")
     if poem.work:
         return poem.work
     title = poem.title.strip()

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from os import PathLike
 from typing import Protocol, runtime_checkable
 
+from minipoet.checks import each, expect_tokenizer
+
 
 @runtime_checkable
 class Tokenizer(Protocol):
@@ -58,6 +60,8 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     A tokenizer without a start token (bos) begins a text with the end token, as GPT-2 does. Raises ValueError for one
     that names no end token (eos): a text could not end.
     """
+    expect_tokenizer(tokenizer)
+    texts = list(each(texts, str, "The texts", "strings"))
     start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
     if start is None or tokenizer.eos_id is None:
         raise ValueError("This model's tokenizer names no token for the end of a text (eos): a poem could not end.")
@@ -81,6 +85,7 @@ class StreamDecoder:
     """
 
     def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
+        expect_tokenizer(tokenizer)
         self._tokenizer = tokenizer
         self._skip_special = skip_special
         self._special = frozenset(tokenizer.special_ids.values())

@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from minipoet.checks import as_path
 from minipoet.files import read_json, write_json_atomic, write_text_atomic
 from minipoet.tokenization.bpe import BPETokenizer
 from minipoet.tokenization.roles import added_tokens, named_specials
@@ -24,7 +25,7 @@ BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": Tr
 
 def write_bpe(tokenizer: BPETokenizer, folder: str | PathLike[str]) -> None:
     """Write both forms and the config. Each file is written whole or not at all."""
-    folder = Path(folder)
+    folder = as_path(folder, "The folder to save to")
     specials = tokenizer.special_ids
     config = {
         "minipoet": "bpe",
@@ -48,7 +49,7 @@ def read_bpe(folder: str | PathLike[str]) -> BPETokenizer:
 
     Raises FileNotFoundError if neither is there, ValueError if a file is broken or describes another tokenizer.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "The folder of a tokenizer")
     names, roles = named_specials(folder)
     path = folder / "tokenizer.json"
     if path.is_file():

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from minipoet.checks import each, expect_whole
 from minipoet.tokenization.bpe import BPETokenizer, special_problems, unicode_error
 from minipoet.tokenization.byte_level import byte_alphabet, split_words
 
@@ -45,8 +46,11 @@ def train_bpe(
     """Learn a byte-level BPE vocabulary of `vocab_size` tokens: the specials, the 256 bytes, then merges.
 
     A pair that stands fewer than `min_frequency` times is not joined, so a small corpus gives a smaller vocabulary
-    than asked for. Raises ValueError if `vocab_size` has no room for specials and bytes, or a text is no Unicode.
+    than asked for. Raises ValueError if `vocab_size` has no room for specials and bytes, there is no text, or one is no
+    Unicode.
     """
+    special_tokens = list(each(special_tokens, str, "special_tokens", "strings"))
+    expect_whole(0, vocab_size=vocab_size, min_frequency=min_frequency)
     smallest = len(special_tokens) + 256
     if vocab_size < smallest:
         raise ValueError(
@@ -57,6 +61,8 @@ def train_bpe(
     if problems := special_problems(special_tokens):
         raise ValueError("; ".join(problems))
     words = count_words(texts)
+    if not words:
+        raise ValueError("train_bpe has no text to learn from: the texts are empty, or there are none")
     tokens = [*special_tokens, *sorted(byte_alphabet().values())]
     merges = learn_merges(words, tokens, vocab_size, min_frequency, frozenset(special_tokens))
     return BPETokenizer({token: id for id, token in enumerate(tokens)}, merges, special_tokens)
@@ -65,7 +71,7 @@ def train_bpe(
 def count_words(texts: Iterable[str]) -> Counter[str]:
     """Word -> how often it stands in the texts. All that follows costs as much as there are different words."""
     words: Counter[str] = Counter()
-    for text in texts:
+    for text in each(texts, str, "The texts", "strings"):
         words.update(split_words(text))
     return words
 

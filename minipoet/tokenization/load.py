@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 
+from minipoet.checks import as_path
 from minipoet.tokenization.base import Tokenizer
 from minipoet.tokenization.bpe_files import read_bpe
 from minipoet.tokenization.published import PublishedTokenizer
@@ -22,16 +23,17 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
 
     Raises FileNotFoundError if the folder or a file is missing, ValueError that names a broken or unknown file.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "The folder of a tokenizer")
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise FileNotFoundError(
-            f"{folder} {what}: expected the folder of a model, with tokenizer.json or vocab.json and merges.txt in it."
+            f"{folder} {what}: expected the folder of a model, with tokenizer.json or vocab.json and merges.txt in it "
+            "(what has a name, minipoet.load gives with its model)."
         )
     kind = read_optional(folder, "tokenizer_config.json").get("minipoet")
     if kind is None:
         return PublishedTokenizer.from_folder(folder)
-    if kind not in READERS:
+    if not isinstance(kind, str) or kind not in READERS:
         raise ValueError(
             f'{folder / "tokenizer_config.json"} says "minipoet": {kind!r}, and this version knows {sorted(READERS)}: '
             "a newer minipoet wrote it, or it was changed by hand."

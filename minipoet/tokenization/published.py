@@ -21,6 +21,7 @@ from typing import Any
 
 import tokenizers
 
+from minipoet.checks import as_ids, as_path, each, expect
 from minipoet.files import write_json_atomic, write_text_atomic
 from minipoet.tokenization.bpe import unicode_error
 from minipoet.tokenization.bpe_files import added_entries, gpt2_spec, merge_pairs, read_spec, read_vocab_and_merges
@@ -54,6 +55,14 @@ class PublishedTokenizer:
         `config` is the content of tokenizer_config.json, kept for `save`. Raises ValueError if the library cannot
         read the specification.
         """
+        expect(
+            spec,
+            Mapping,
+            "spec",
+            "the content of a tokenizer.json",
+            "of a folder PublishedTokenizer.from_folder reads it",
+        )
+        expect(roles, Mapping, "roles", "special strings by role, {'eos': '</s>'}")
         self._spec_text = json.dumps(spec, ensure_ascii=False)
         self._config = dict(config or {})
         self.roles = dict(roles)
@@ -76,7 +85,7 @@ class PublishedTokenizer:
 
         Raises FileNotFoundError if neither is there, ValueError that names the file if one is broken or unknown.
         """
-        folder = Path(folder)
+        folder = as_path(folder, "The folder of a tokenizer")
         path = folder / "tokenizer.json"
         names, named_roles = named_specials(folder)
         if path.is_file():
@@ -126,18 +135,18 @@ class PublishedTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; what the model does not know is its unknown token. A lone surrogate is a ValueError."""
-        with _clear_about_surrogates([text]):
+        with _clear_about_texts([text]):
             return self._library.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on all cores."""
-        with _clear_about_surrogates(texts):
+        with _clear_about_texts(texts):
             encodings = self._library.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of some ids. An unknown id is a ValueError."""
-        ids = list(ids)
+        ids = as_ids(ids)
         for id in ids:
             self._check(id)
         text = self._library.decode(ids, skip_special_tokens=skip_special)
@@ -164,7 +173,7 @@ class PublishedTokenizer:
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Write tokenizer.json and tokenizer_config.json, which transformers reads too."""
-        folder = Path(folder)
+        folder = as_path(folder, "The folder to save to")
         roles = {f"{role}_token": name for role, name in self.roles.items()}
         write_text_atomic(folder / "tokenizer.json", self._spec_text + "\n")
         write_json_atomic(folder / "tokenizer_config.json", self._config | roles)
@@ -201,12 +210,12 @@ def hide_specials(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _clear_about_surrogates(texts: Sequence[str]) -> Iterator[None]:
-    """The library calls a text with half a surrogate pair "no str"; say what is wrong with it."""
+def _clear_about_texts(texts: Sequence[str]) -> Iterator[None]:
+    """The library calls a text with half a surrogate pair "no str"; say what is wrong with it, or what came instead."""
     try:
         yield
     except TypeError:
-        for text in texts:
+        for text in each(texts, str, "What is encoded", "strings"):
             try:
                 text.encode()
             except UnicodeEncodeError as error:

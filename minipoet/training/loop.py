@@ -11,18 +11,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from numbers import Real
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from minipoet.checks import as_path, expect, expect_model, is_whole, shown
 from minipoet.files import write_tensors_atomic
-from minipoet.training.folder import RunFiles, go_on, start_anew
+from minipoet.training.folder import RunFiles, alone, go_on, start_anew
 from minipoet.training.history import History
 from minipoet.training.loss import batch_loss
 from minipoet.training.optimizers import learning_rate, make_optimizers
-from minipoet.training.packing import Batch, BatchSource
+from minipoet.training.packing import Batch, BatchSource, check_batches
 from minipoet.training.precision import autocast
 from minipoet.training.settings import TrainSettings
 from minipoet.training.state import Progress, checksum, load_weights, save_state, trainable_tensors
@@ -48,53 +50,70 @@ def train(
     best.safetensors. With resume=True the run goes on from last.safetensors, if there is one, as if it had never
     stopped: to the bit, on one thread. Without it a finished run in the folder is replaced, an unfinished one refused.
     stop_after ends the call early, with the last weights, after so many steps in all (to resume later).
-    Raises ValueError for nothing to train, an unfinished run, or a checkpoint that is broken or of another run;
-    TrainingDiverged; OSError for a full disk.
+    Raises ValueError for arguments that do not fit each other, nothing to train, an unfinished run, another run that is
+    writing there, or a checkpoint that is broken or of another run; TrainingDiverged; OSError for a full disk.
     """
-    if settings.patience and validate is None:
-        raise ValueError("settings.patience counts evaluations without a better one: it needs validate.")
-    if stop_after is not None and stop_after < 1:
-        raise ValueError(f"stop_after must be at least 1, got {stop_after}.")
+    _check(model, batches, settings, validate, stop_after)
     end = settings.steps if stop_after is None else min(stop_after, settings.steps)
     save_every = settings.save_every or settings.evaluate_every or settings.steps
-    files = RunFiles.of(Path(folder))
+    files = RunFiles.of(as_path(folder, "The folder of a run"))
     optimizers = make_optimizers(model, settings)
     model.zero_grad(set_to_none=True)  # left by a call that was broken off
-    if resume and files.last.exists():
-        progress, history = go_on(files, model, optimizers, settings, batches)
-    else:
-        progress, history = start_anew(files)
-        torch.manual_seed(settings.seed)  # dropout draws from the global generator
-    hide = quiet or None  # None: hidden unless on a terminal
-    with tqdm(total=settings.steps, initial=progress.step, unit="step", dynamic_ncols=True, disable=hide) as bar:
-        if progress.step == 0:
-            _evaluate(model, validate, progress, history, files, quiet)
-        while progress.step < end and not progress.finished:
-            started = time.perf_counter()
-            first = progress.step * settings.accumulation
-            parts = [batches.batch(first + i) for i in range(settings.accumulation)]
-            loss, norm, tokens = _gradient(model, parts, settings)
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise TrainingDiverged(_what_diverged(progress, settings, loss, norm, files))
-            factor = learning_rate(progress.step, settings)
-            _update(optimizers, factor)
-            progress.step += 1
-            progress.tokens += tokens
-            progress.seconds += time.perf_counter() - started
-            progress.checksum = checksum(parts)
-            lr, seconds = settings.lr * factor, round(progress.seconds, 3)
-            history.add(step=progress.step, loss=loss, norm=norm, lr=lr, tokens=progress.tokens, seconds=seconds)
-            _show(bar, loss, lr, progress)
-            last_step = progress.step == settings.steps
-            if last_step or (settings.evaluate_every and progress.step % settings.evaluate_every == 0):
+    with alone(files.last.parent):
+        if resume and files.last.exists():
+            progress, history = go_on(files, model, optimizers, settings, batches)
+        else:
+            progress, history = start_anew(files)
+            torch.manual_seed(settings.seed)  # dropout draws from the global generator
+        hide = quiet or None  # None: hidden unless on a terminal
+        with tqdm(total=settings.steps, initial=progress.step, unit="step", dynamic_ncols=True, disable=hide) as bar:
+            if progress.step == 0:
                 _evaluate(model, validate, progress, history, files, quiet)
-            progress.finished = last_step or 0 < settings.patience <= progress.waited
-            if progress.finished or progress.step == end or progress.step % save_every == 0:
-                save_state(files.last, model, optimizers, settings, progress)
+            while progress.step < end and not progress.finished:
+                started = time.perf_counter()
+                first = progress.step * settings.accumulation
+                parts = [batches.batch(first + i) for i in range(settings.accumulation)]
+                loss, norm, tokens = _gradient(model, parts, settings)
+                if not (math.isfinite(loss) and math.isfinite(norm)):
+                    raise TrainingDiverged(_what_diverged(progress, settings, loss, norm, files))
+                factor = learning_rate(progress.step, settings)
+                _update(optimizers, factor)
+                progress.step += 1
+                progress.tokens += tokens
+                progress.seconds += time.perf_counter() - started
+                progress.checksum = checksum(parts)
+                lr, seconds = settings.lr * factor, round(progress.seconds, 3)
+                history.add(step=progress.step, loss=loss, norm=norm, lr=lr, tokens=progress.tokens, seconds=seconds)
+                _show(bar, loss, lr, progress)
+                last_step = progress.step == settings.steps
+                if last_step or (settings.evaluate_every and progress.step % settings.evaluate_every == 0):
+                    _evaluate(model, validate, progress, history, files, quiet)
+                progress.finished = last_step or 0 < settings.patience <= progress.waited
+                if progress.finished or progress.step == end or progress.step % save_every == 0:
+                    save_state(files.last, model, optimizers, settings, progress)
     if progress.finished and progress.best < math.inf:
         load_weights(files.best, model)
     model.eval()
     return history
+
+
+def _check(
+    model: nn.Module,
+    batches: BatchSource,
+    settings: TrainSettings,
+    validate: Callable[[], float] | None,
+    stop_after: int | None,
+) -> None:
+    """Raise ValueError for arguments that make no sense, alone or together."""
+    expect_model(model)
+    expect(settings, TrainSettings, "settings", "TrainSettings(steps=...)")
+    if validate is not None and not callable(validate):
+        raise ValueError(f"validate must be a function that gives a number, got {shown(validate)}: lambda: ...")
+    if settings.patience and validate is None:
+        raise ValueError("settings.patience counts evaluations without a better one: it needs validate.")
+    if stop_after is not None and not is_whole(stop_after, 1):
+        raise ValueError(f"stop_after must be at least 1, got {shown(stop_after)}.")
+    check_batches(batches, model)
 
 
 def _gradient(model: nn.Module, parts: list[Batch], settings: TrainSettings) -> tuple[float, float, int]:
@@ -138,7 +157,10 @@ def _evaluate(
     if validate is None:
         return
     model.eval()
-    value = float(validate())
+    value = validate()
+    if not isinstance(value, Real | Tensor):
+        raise ValueError(f"validate() must give a number, got {shown(value)}: of a Likelihood take .loss.")
+    value = float(value)
     if math.isnan(value):
         raise TrainingDiverged(f"validate() gave {value} after step {progress.step}. {_go_back(progress, files)}")
     history.add(step=progress.step, validation=value)

@@ -5,10 +5,12 @@ Chapter: docs/training.md
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
-from minipoet.training.packing import Batch, Batches
+from torch import nn
+
+from minipoet.checks import is_number, is_whole, shown
+from minipoet.training.packing import Batch, Batches, check_batches
 
 
 class Mixture:
@@ -36,6 +38,11 @@ class Mixture:
                 self._turns.append((name, taken[name]))
                 taken[name] += 1
 
+    def check(self, model: nn.Module) -> None:
+        """Raise ValueError for texts that are not for this model; see `Batches.check`."""
+        for batches in self.sources.values():
+            check_batches(batches, model)
+
     def taken(self) -> dict[str, int]:
         """Batches that each source gives in the whole run."""
         counts = dict.fromkeys(self.sources, 0)
@@ -45,21 +52,30 @@ class Mixture:
 
     def batch(self, step: int) -> Batch:
         """The batch of a step. Raises ValueError past the last phase."""
-        if step >= len(self._turns):
+        if not is_whole(step, 0, len(self._turns)):
             raise ValueError(f"The mixture has {len(self._turns)} batches; there is no batch {step}.")
         name, number = self._turns[step]
         return self.sources[name].batch(number)
 
 
 def _what_is_wrong(sources: Mapping[str, Batches], phases: Sequence[tuple[int, Mapping[str, float]]]) -> list[str]:
+    if not isinstance(sources, Mapping) or not all(hasattr(s, "batch") for s in sources.values()):
+        return [f"sources must be Batches by name, got {shown(sources)}"]
+    if not isinstance(phases, Sequence):
+        return [f"phases must be a list of (batch at which it ends, shares by name), got {shown(phases)}"]
     wrong = [] if phases else ["there is no phase"]
     before = 0
-    for end, shares in phases:
+    for phase in phases:
+        if not isinstance(phase, Sequence) or len(phase) != 2 or not isinstance(phase[1], Mapping):
+            return [f"a phase must be (batch at which it ends, shares by name), got {phase!r}"]
+        end, shares = phase
+        if not is_whole(end):
+            return [f"a phase must end at a whole number of batches, got {shown(end)}"]
         if end <= before:
             wrong.append(f"a phase must end later than the one before ({before}), got {end}")
         if unknown := sorted(set(shares) - set(sources)):
             wrong.append(f"unknown sources {unknown}, known are {sorted(sources)}")
-        if not all(0 <= share < math.inf for share in shares.values()) or not sum(shares.values()) > 0:
+        if not all(is_number(share) and share >= 0 for share in shares.values()) or not sum(shares.values()) > 0:
             wrong.append(f"shares must not be negative, nor all zero, got {dict(shares)}")
         before = end
     return wrong

@@ -16,7 +16,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from minipoet.checks import as_ids, is_whole, shown
 
 IGNORED = -100  # a target that costs nothing: PyTorch's own convention
 
@@ -57,9 +59,11 @@ def cut(ids: Sequence[int], length: int, breaks: Iterable[int] = ()) -> list[np.
     A piece ends at the last token of its second half that is in `breaks` (line ends), where there is one. A text of
     fewer than two tokens gives no piece: there is nothing to predict. Raises ValueError for a length of less than 2.
     """
-    if length < 2:
-        raise ValueError(f"A piece needs at least 2 tokens, one to read and one to predict; got length {length}.")
-    array = np.asarray(ids, dtype=np.int32)
+    if not is_whole(length, 2):
+        raise ValueError(
+            f"A piece needs at least 2 tokens, one to read and one to predict; got length {shown(length)}."
+        )
+    array = _as_array(ids)
     ends = np.flatnonzero(np.isin(array, list(breaks)))
     pieces, start = [], 0
     while len(array) - start > length:
@@ -71,6 +75,17 @@ def cut(ids: Sequence[int], length: int, breaks: Iterable[int] = ()) -> list[np.
         start = stop - 1
     pieces.append(array[start:])
     return [piece for piece in pieces if len(piece) > 1]
+
+
+def _as_array(ids: Sequence[int]) -> np.ndarray:
+    """The ids of one text. Raises ValueError for anything else."""
+    try:
+        array = np.asarray(ids)
+    except (ValueError, TypeError):  # lists of different lengths in it, or a tensor that is elsewhere
+        array = np.array(None)
+    if array.ndim != 1 or (array.size and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= 2**31)):
+        raise ValueError(f"A text must be a list of token ids, as encode_texts gives them, got {shown(ids)}.")
+    return array.astype(np.int32)
 
 
 def pack(lengths: Sequence[int], room: int, order: Sequence[int], open_rows: int = 64) -> list[list[int]]:
@@ -99,6 +114,18 @@ def pack(lengths: Sequence[int], room: int, order: Sequence[int], open_rows: int
     return rows
 
 
+def check_batches(batches: BatchSource, model: nn.Module) -> None:
+    """Let a source that can do so look whether it is for this model, once: a step need not ask.
+
+    Raises ValueError for what is no source of batches, and for texts that are too long or of another vocabulary.
+    """
+    if not hasattr(batches, "batch"):
+        raise ValueError(f"batches must be Batches(texts, length, rows) or a Mixture of them, got {shown(batches)}.")
+    check = getattr(batches, "check", None)
+    if check is not None:
+        check(model)
+
+
 class Batches:
     """Batches of `rows` rows of `length` tokens, without end: epoch after epoch, each in an order of its own.
 
@@ -109,9 +136,12 @@ class Batches:
     def __init__(
         self, texts: Iterable[Sequence[int]], length: int, rows: int, seed: int = 0, breaks: Iterable[int] = ()
     ):
-        if length < 1 or rows < 1 or seed < 0:
-            raise ValueError(f"Batches need length ≥ 1, rows ≥ 1 and seed ≥ 0, got {length}, {rows} and {seed}.")
-        breaks = list(breaks)
+        if not (is_whole(length, 1) and is_whole(rows, 1) and is_whole(seed)):
+            came = f"{shown(length)}, {shown(rows)} and {shown(seed)}"
+            raise ValueError(f"Batches need length ≥ 1, rows ≥ 1 and seed ≥ 0, got {came}.")
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise ValueError(f"Batches need texts as lists of token ids (encode_texts), got {shown(texts)}.")
+        breaks = as_ids(breaks, "breaks")
         self.texts = [piece for ids in texts for piece in cut(ids, length + 1, breaks)]
         if not self.texts:
             raise ValueError("There is no text of two tokens or more to make batches of.")
@@ -120,12 +150,29 @@ class Batches:
         self._plan = lru_cache(maxsize=2)(self._make_plan)
         self._starts: dict[int, list[int]] = {}  # world -> the first step of each epoch, as far as they were asked for
 
+    def check(self, model: nn.Module) -> None:
+        """Raise ValueError if a text is too long for the model, or has ids that the model has not."""
+        config, context = getattr(model, "config", None), getattr(model, "context", None)
+        rows = getattr(config, "vocab_size", None)
+        if context is not None and max(self.lengths) > context:
+            raise ValueError(
+                f"A text is {max(self.lengths)} tokens long, but this model reads at most {context}: "
+                f"make the batches with length={context} or less."
+            )
+        largest = max(int(text.max()) for text in self.texts)
+        if rows is not None and largest >= rows:
+            raise ValueError(
+                f"The texts have the id {largest}, but this model has 0 to {rows - 1}: encode with its own tokenizer."
+            )
+
     def epoch_tokens(self) -> int:
         """Targets in one pass over all texts."""
         return sum(self.lengths)
 
     def steps_per_epoch(self, epoch: int = 0, world: int = 1) -> int:
         """Batches (over all ranks together) that epoch takes; it differs by a row or so from epoch to epoch."""
+        if not (is_whole(epoch) and is_whole(world, 1)):
+            raise ValueError(f"There is no epoch {shown(epoch)} for {shown(world)} processes.")
         return -(-len(self._plan(epoch)) // (self.rows * world))
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
@@ -134,7 +181,7 @@ class Batches:
         The last step of an epoch has what is left: fewer rows, and for some ranks none (a batch without a target). The
         first call for a late step packs all epochs before it, to know where they end; later calls remember that.
         """
-        if step < 0 or not 0 <= rank < world:
+        if not (is_whole(step) and is_whole(world, 1) and is_whole(rank, 0, world)):
             raise ValueError(f"There is no batch of step {step} for rank {rank} of {world}.")
         starts = self._starts.setdefault(world, [0])
         while starts[-1] <= step:

@@ -5,10 +5,9 @@ Chapter: docs/training.md
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
+from minipoet.checks import SEEDS, is_number
 from minipoet.training.precision import PRECISIONS
 
 # name: least value
@@ -49,25 +48,23 @@ class TrainSettings:
         wrong += [
             f"{name} must be a finite number and not negative, got {value[name]!r}"
             for name in _REAL
-            if not _is_number(value[name]) or value[name] < 0
+            if not is_number(value[name]) or value[name] < 0
         ]
         wrong += [
             f"{name} must be one of {', '.join(known)}, got {value[name]!r}"
             for name, known in _CHOICES.items()
             if value[name] not in known
         ]
-        if _is_number(self.decay) and not 0 < self.decay <= 1:
+        if is_number(self.decay) and not 0 < self.decay <= 1:
             wrong.append(f"decay must be in (0, 1], got {self.decay!r}")
-        if _is_number(self.final_lr) and self.final_lr > 1:
+        if is_number(self.final_lr) and self.final_lr > 1:
             wrong.append(f"final_lr must be at most 1, got {self.final_lr!r}")
         pair = isinstance(self.betas, tuple | list) and len(self.betas) == 2
-        if not pair or not all(_is_number(beta) and 0 <= beta < 1 for beta in self.betas):
+        if not pair or not all(is_number(beta) and 0 <= beta < 1 for beta in self.betas):
             wrong.append(f"betas must be two numbers in [0, 1), got {self.betas!r}")
+        if isinstance(self.seed, int) and self.seed >= SEEDS:
+            wrong.append(f"seed must be less than 2**64, got {self.seed!r}")
         if self.patience and not self.evaluate_every:
             wrong.append("patience counts evaluations: it needs evaluate_every")
         if wrong:
             raise ValueError(f"Training settings: {'; '.join(wrong)}.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from minipoet.checks import as_path, expect_model
 from minipoet.files import write_tensors_atomic
 from minipoet.training.packing import Batch, BatchSource
 from minipoet.training.settings import TrainSettings
@@ -60,11 +61,13 @@ def load_weights(path: Path, model: nn.Module) -> None:
     _fill(path, model, tensors)
 
 
-def load_last_weights(path: Path, model: nn.Module) -> int:
+def load_last_weights(path: str | Path, model: nn.Module) -> int:
     """Put a checkpoint's weights into the model, to look at them and not to train on; gives the step they are of.
 
     Raises ValueError for a file that is broken, another kind of file, or of another model.
     """
+    expect_model(model)
+    path = as_path(path, "The checkpoint")
     progress, _ = read_header(path)
     _, tensors = _read(path)
     _fill(path, model, _below("model.", tensors))
@@ -95,7 +98,9 @@ def read_header(path: Path) -> tuple[Progress, dict[str, Any]]:
     metadata, _ = _read(path, with_tensors=False)
     try:
         header = json.loads(metadata["minipoet"])
-        return Progress(**header["progress"]), dict(header["settings"])
+        progress, settings = Progress(**header["progress"]), dict(header["settings"])
+        settings["steps"]  # whoever wrote the rest wrote this
+        return progress, settings
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a training checkpoint of minipoet: delete it to start anew.") from error
 
@@ -140,7 +145,9 @@ def _read(path: Path, with_tensors: bool = True) -> tuple[dict[str, str], dict[s
         with safe_open(path, framework="pt") as file:
             names = file.keys() if with_tensors else []
             return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
-    except SafetensorError as error:
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"There is no checkpoint {path}.") from error
+    except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is broken or cut short ({error}): delete it to start anew.") from error
 
 
