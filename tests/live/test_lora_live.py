@@ -185,4 +185,5 @@ def test_gradients_of_an_adapter_equal_those_of_peft(seed: int, tmp_path: Path) 
                 parameter -= 0.5 * parameter.grad
             else:
                 assert parameter.grad is None
-    assert_same(our_logits(model, ids), their_logits(peft, ids))
+    # Such a step magnifies rounding: from float64 both sides are up to 3e-4 away, at logits of 6.
+    assert_same(our_logits(model, ids), their_logits(peft, ids), tolerance=1e-4)
