@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from os import PathLike
 
+from minipoet.checks import as_ids, each, expect
 from minipoet.tokenization.byte_level import alphabet_bytes, byte_alphabet, split_words
 from minipoet.tokenization.roles import ROLES, well_known_roles
 
@@ -90,14 +91,16 @@ class BPETokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text. A lone surrogate (no valid Unicode) is a ValueError."""
+        expect(text, str, "The text", "a string", "for several use encode_batch")
         return list(chain.from_iterable(map(self._words.__getitem__, split_words(text))))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text; the words seen once are remembered for all."""
-        return [self.encode(text) for text in texts]
+        return [self.encode(text) for text in each(texts, str, "The texts", "strings")]
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of some ids; bytes that are no UTF-8 become U+FFFD. An unknown id is a ValueError."""
+        ids = as_ids(ids)
         if skip_special:
             special = set(self._special_ids.values())
             ids = (id for id in ids if id not in special)
