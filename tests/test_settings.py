@@ -10,7 +10,7 @@ from minipoet.training import TrainSettings, autocast
 def test_every_wrong_value_is_told_at_once():
     wrong = {
         "steps": "10", "lr": math.nan, "warmup": 2.5, "schedule": "cosin", "decay": 0.0, "final_lr": 1.5,
-        "optimizer": "sgd", "muon_lr": math.inf, "weight_decay": None, "betas": (0.9, 1.0), "clip": -1.0,
+        "optimizer": "lion", "muon_lr": math.inf, "weight_decay": None, "betas": (0.9, 1.0), "clip": -1.0,
         "accumulation": 0, "precision": "fp16", "evaluate_every": -1, "patience": True, "save_every": "no", "seed": -3,
     }  # fmt: skip
     with pytest.raises(ValueError, match=r"^Training settings: ") as error:

@@ -11,7 +11,13 @@ from typing import Any
 
 from minipoet.models.weights import CheckpointError
 
-FAMILIES = {"gpt2": "minipoet.models.gpt2:GPT2"}
+FAMILIES = {
+    "gpt2": "minipoet.models.gpt2:GPT2",
+    "minipoet-rnn": "minipoet.models.rnn:RNN",
+    "minipoet-gru": "minipoet.models.rnn:GRU",
+    "minipoet-lstm": "minipoet.models.rnn:LSTM",
+    "minipoet-window": "minipoet.models.window:WindowMLP",
+}
 
 
 def family(model_type: str | None) -> type:

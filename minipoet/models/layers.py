@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,10 +28,7 @@ class Embedding(nn.Embedding):
         try:
             return super().forward(ids)
         except IndexError as error:
-            raise ValueError(
-                f"The ids go from {int(ids.min())} to {int(ids.max())}, but this model has 0 to "
-                f"{self.num_embeddings - 1}: encode with its own tokenizer."
-            ) from error
+            raise ids_error(ids, self.num_embeddings) from error
 
 
 # gelu_new is 0.5x(1 + tanh(√(2/π)(x + 0.044715x³))) of Hendrycks & Gimpel, https://arxiv.org/abs/1606.08415
@@ -41,6 +39,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "silu": F.silu,
     "swish": F.silu,
+    "tanh": torch.tanh,
 }
 
 
@@ -56,10 +55,22 @@ def context_error(length: int, context: int) -> ValueError:
     return ValueError(f"The text is {length} tokens long, but this model reads at most {context}: shorten it.")
 
 
-def check_ids(ids: Tensor) -> None:
-    """Raise ValueError for anything but (B, T) whole numbers."""
+def ids_error(ids: Tensor, vocab_size: int) -> ValueError:
+    """The error for ids that a model has not."""
+    return ValueError(
+        f"The ids go from {int(ids.min())} to {int(ids.max())}, but this model has 0 to {vocab_size - 1}: "
+        f"encode with its own tokenizer."
+    )
+
+
+def check_ids(ids: Tensor, vocab_size: int | None = None) -> None:
+    """Raise ValueError for anything but (B, T) whole numbers; on a CPU, given a vocab_size, for others than its ids."""
     if not isinstance(ids, Tensor):
         raise ValueError(f"A model reads a tensor of ids, (B, T), got {type(ids).__name__}: torch.tensor([ids]).")
     if ids.ndim != 2 or ids.is_floating_point():
         came = f"{tuple(ids.shape)} of {ids.dtype}"
         raise ValueError(f"A model reads whole numbers in two dimensions, (B, T), one row a text, got {came}.")
+    if vocab_size is not None and ids.device.type == "cpu" and ids.numel():
+        least, most = ids.aminmax()
+        if least < 0 or most >= vocab_size:
+            raise ids_error(ids, vocab_size)

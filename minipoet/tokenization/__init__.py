@@ -1,17 +1,22 @@
-"""Text to ids and back: our own byte-level BPE, and the tokenizers of published models."""
+"""Text to ids and back: our own letters, words and byte-level BPE, and the tokenizers of published models."""
 
 from minipoet.tokenization.base import StreamDecoder, Tokenizer, encode_texts
 from minipoet.tokenization.bpe import BPETokenizer
 from minipoet.tokenization.bpe_train import train_bpe
+from minipoet.tokenization.chars import CharTokenizer
 from minipoet.tokenization.load import load_tokenizer
 from minipoet.tokenization.published import PublishedTokenizer
+from minipoet.tokenization.words import WordTokenizer, split_tokens
 
 __all__ = [
     "BPETokenizer",
+    "CharTokenizer",
     "PublishedTokenizer",
     "StreamDecoder",
     "Tokenizer",
+    "WordTokenizer",
     "encode_texts",
     "load_tokenizer",
+    "split_tokens",
     "train_bpe",
 ]

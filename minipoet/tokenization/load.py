@@ -9,12 +9,16 @@ from pathlib import Path
 from minipoet.checks import as_path
 from minipoet.tokenization.base import Tokenizer
 from minipoet.tokenization.bpe_files import read_bpe
+from minipoet.tokenization.chars import CharTokenizer
 from minipoet.tokenization.published import PublishedTokenizer
 from minipoet.tokenization.roles import read_optional
+from minipoet.tokenization.words import WordTokenizer
 
 # Our own kinds: the word that `save` writes under "minipoet", and who reads such a folder.
 READERS: Mapping[str, Callable[[Path], Tokenizer]] = {
     "bpe": read_bpe,
+    "chars": CharTokenizer.from_folder,
+    "words": WordTokenizer.from_folder,
 }
 
 

@@ -1,6 +1,7 @@
 """Training: texts -> batches -> loss -> step, in one explicit loop.
 
 packing     texts cut, packed and put into batches     loss        cross-entropy in chunks
+streams     windows that follow one another            carry       the state that goes on with them
 mixture     several corpora in phases                  optimizers  AdamW, Muon, the learning rate
 settings    all that a run depends on                  precision   bfloat16 where it is fast
 loop        `train`                                    state       a checkpoint to resume from
@@ -15,6 +16,7 @@ from minipoet.training.packing import Batch, Batches, BatchSource, cut, pack
 from minipoet.training.precision import autocast, has_fast_bf16
 from minipoet.training.settings import TrainSettings
 from minipoet.training.state import load_last_weights
+from minipoet.training.streams import Streams
 
 __all__ = [
     "Batch",
@@ -22,6 +24,7 @@ __all__ = [
     "Batches",
     "History",
     "Mixture",
+    "Streams",
     "TrainSettings",
     "TrainingDiverged",
     "autocast",

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from minipoet.files import make_folder, remove
+from minipoet.training.carry import Carry
 from minipoet.training.history import History, read_history
 from minipoet.training.packing import BatchSource
 from minipoet.training.settings import TrainSettings
@@ -91,12 +92,13 @@ def go_on(
     optimizers: list[torch.optim.Optimizer],
     settings: TrainSettings,
     batches: BatchSource,
+    carry: Carry,
 ) -> tuple[Progress, History]:
     """All as it was when last.safetensors was written: what happened since is forgotten, and will happen again.
 
     Raises ValueError for a checkpoint that is broken, or of another run.
     """
-    progress = load_state(files.last, model, optimizers, settings, batches)
+    progress = load_state(files.last, model, optimizers, settings, batches, carry)
     history = read_history(files.history) if files.history.exists() else History(files.history)
     history.rewind(progress.step)
     return progress, history

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from minipoet.checks import as_path, expect, expect_model, is_whole, shown
 from minipoet.files import write_tensors_atomic
+from minipoet.training.carry import Carry
 from minipoet.training.folder import RunFiles, alone, go_on, start_anew
 from minipoet.training.history import History
 from minipoet.training.loss import batch_loss
@@ -57,11 +58,11 @@ def train(
     end = settings.steps if stop_after is None else min(stop_after, settings.steps)
     save_every = settings.save_every or settings.evaluate_every or settings.steps
     files = RunFiles.of(as_path(folder, "The folder of a run"))
-    optimizers = make_optimizers(model, settings)
+    optimizers, carry = make_optimizers(model, settings), Carry()
     model.zero_grad(set_to_none=True)  # left by a call that was broken off
     with alone(files.last.parent):
         if resume and files.last.exists():
-            progress, history = go_on(files, model, optimizers, settings, batches)
+            progress, history = go_on(files, model, optimizers, settings, batches, carry)
         else:
             progress, history = start_anew(files)
             torch.manual_seed(settings.seed)  # dropout draws from the global generator
@@ -73,7 +74,7 @@ def train(
                 started = time.perf_counter()
                 first = progress.step * settings.accumulation
                 parts = [batches.batch(first + i) for i in range(settings.accumulation)]
-                loss, norm, tokens = _gradient(model, parts, settings)
+                loss, norm, tokens = _gradient(model, parts, settings, carry)
                 if not (math.isfinite(loss) and math.isfinite(norm)):
                     raise TrainingDiverged(_what_diverged(progress, settings, loss, norm, files))
                 factor = learning_rate(progress.step, settings)
@@ -90,7 +91,7 @@ def train(
                     _evaluate(model, validate, progress, history, files, quiet)
                 progress.finished = last_step or 0 < settings.patience <= progress.waited
                 if progress.finished or progress.step == end or progress.step % save_every == 0:
-                    save_state(files.last, model, optimizers, settings, progress)
+                    save_state(files.last, model, optimizers, settings, progress, carry)
     if progress.finished and progress.best < math.inf:
         load_weights(files.best, model)
     model.eval()
@@ -116,11 +117,12 @@ def _check(
     check_batches(batches, model)
 
 
-def _gradient(model: nn.Module, parts: list[Batch], settings: TrainSettings) -> tuple[float, float, int]:
+def _gradient(model: nn.Module, parts: list[Batch], settings: TrainSettings, carry: Carry) -> tuple[float, float, int]:
     """Leave the gradient of the loss, the mean over all tokens of the parts, in the model; clip it.
 
     Gives (loss, norm before clipping, tokens). Each part's sum is divided by the tokens of the whole step, counted
     before: so it does not matter how the texts are divided among the parts, nor that one has more tokens than another.
+    A part that goes on from the one before begins with its state.
     """
     model.train()
     trainable = [p for p in model.parameters() if p.requires_grad]
@@ -129,7 +131,7 @@ def _gradient(model: nn.Module, parts: list[Batch], settings: TrainSettings) -> 
     total = torch.zeros((), device=device)
     for part in parts:
         with autocast(device, settings.precision):
-            loss = batch_loss(model, part) / max(1, tokens)
+            loss = batch_loss(model, part, cache=carry.cache_for(model, part)) / max(1, tokens)
         loss.backward()
         total += loss.detach()
     norm = nn.utils.clip_grad_norm_(trainable, settings.clip or math.inf)

@@ -10,6 +10,7 @@ Chapter: docs/training.md
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,15 +32,16 @@ def cross_entropy(head: nn.Module, states: Tensor, targets: Tensor, chunk: int =
     return _ChunkedCrossEntropy.apply(head, states, targets, chunk, learning, *parameters)
 
 
-def batch_loss(model: nn.Module, batch: Batch, chunk: int = CHUNK) -> Tensor:
+def batch_loss(model: nn.Module, batch: Batch, chunk: int = CHUNK, cache: Any = None) -> Tensor:
     """The summed loss of a batch (divide by the tokens of the whole step): the one place where a batch meets a model.
 
-    The batch is sent to the model's device.
+    The batch is sent to the model's device. It is read on from `cache`, if one is given.
     """
     one_text_a_row = bool((batch.segments == 1).all())  # asked before it is sent: a GPU need not be waited for
     batch = batch.to(next(model.parameters()).device)
     segments = None if one_text_a_row else batch.segments
-    cache = None if batch.source is None else model.new_cache(batch.source, batch.source_segments)  # type: ignore[operator]
+    if batch.source is not None:
+        cache = model.new_cache(batch.source, batch.source_segments)  # type: ignore[operator]
     states = model.states(batch.ids, cache, segments)  # type: ignore[operator]
     return cross_entropy(model.head, states, batch.targets, chunk)  # type: ignore[arg-type]
 

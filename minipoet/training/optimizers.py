@@ -1,4 +1,4 @@
-"""The optimiser and the learning rate: AdamW with decay groups, Muon for matrices, warm-up and cosine.
+"""The optimiser and the learning rate: AdamW with decay groups, Muon for matrices, the older two, warm-up and cosine.
 
 Papers: AdamW https://arxiv.org/abs/1711.05101; Muon https://kellerjordan.github.io/posts/muon/
 Chapter: docs/training.md
@@ -32,7 +32,8 @@ def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.opt
     """The optimisers for what is trainable in the model; every group remembers its `base_lr`.
 
     Decay pulls at matrices only: a bias or a norm's weight has a scale of its own. With `optimizer="muon"` the matrices
-    of the blocks go to Muon, which makes each update orthogonal; embeddings, head and vectors stay with AdamW.
+    of the blocks go to Muon, which makes each update orthogonal; embeddings, head and vectors stay with AdamW. The
+    betas are AdamW's; the first is also the momentum of "sgd", the second how slowly "rmsprop" forgets.
     Raises ValueError if nothing trains, or if Muon would have nothing to do.
     """
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -50,7 +51,11 @@ def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.opt
     ]
     groups = [group for group in groups if group["params"]]
     optimizers: list[torch.optim.Optimizer] = []
-    if groups:
+    if groups and settings.optimizer == "sgd":
+        optimizers.append(torch.optim.SGD(groups, lr=settings.lr, momentum=settings.betas[0]))
+    elif groups and settings.optimizer == "rmsprop":
+        optimizers.append(torch.optim.RMSprop(groups, lr=settings.lr, alpha=settings.betas[1]))
+    elif groups:
         optimizers.append(torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=1e-8))
     if muon:
         decay = settings.weight_decay

@@ -27,6 +27,8 @@ class Batch(NamedTuple):
     """ids, segments, targets: (B, T) each; targets[b, t] is the token after ids[b, t] in its text, or −100.
 
     source and source_segments, (B, S), are what an encoder reads; None for a model that only goes on from a text.
+    goes_on: True if the model reads on from the state that the batch before left, False if it begins with a new one,
+    None if there is no such order among batches (`training.streams` has the first two).
     """
 
     ids: Tensor
@@ -34,6 +36,11 @@ class Batch(NamedTuple):
     targets: Tensor
     source: Tensor | None = None
     source_segments: Tensor | None = None
+    goes_on: bool | None = None
+
+    def tensors(self) -> list[Tensor]:
+        """Those that it has, in order."""
+        return [value for value in self if isinstance(value, Tensor)]
 
     def tokens(self) -> int:
         """How many tokens the loss is averaged over."""
@@ -41,7 +48,7 @@ class Batch(NamedTuple):
 
     def to(self, device) -> Batch:
         """The same batch on another device."""
-        return Batch._make(None if t is None else t.to(device, non_blocking=True) for t in self)
+        return Batch._make(t.to(device, non_blocking=True) if isinstance(t, Tensor) else t for t in self)
 
 
 class BatchSource(Protocol):
@@ -63,7 +70,7 @@ def cut(ids: Sequence[int], length: int, breaks: Iterable[int] = ()) -> list[np.
         raise ValueError(
             f"A piece needs at least 2 tokens, one to read and one to predict; got length {shown(length)}."
         )
-    array = _as_array(ids)
+    array = as_text(ids)
     ends = np.flatnonzero(np.isin(array, list(breaks)))
     pieces, start = [], 0
     while len(array) - start > length:
@@ -77,8 +84,8 @@ def cut(ids: Sequence[int], length: int, breaks: Iterable[int] = ()) -> list[np.
     return [piece for piece in pieces if len(piece) > 1]
 
 
-def _as_array(ids: Sequence[int]) -> np.ndarray:
-    """The ids of one text. Raises ValueError for anything else."""
+def as_text(ids: Sequence[int]) -> np.ndarray:
+    """The ids of one text as an array. Raises ValueError for anything else."""
     try:
         array = np.asarray(ids)
     except (ValueError, TypeError):  # lists of different lengths in it, or a tensor that is elsewhere
@@ -126,6 +133,16 @@ def check_batches(batches: BatchSource, model: nn.Module) -> None:
         check(model)
 
 
+def check_vocabulary(texts: Sequence[np.ndarray], model: nn.Module) -> None:
+    """Raise ValueError if the texts have ids that the model has not."""
+    rows = getattr(getattr(model, "config", None), "vocab_size", None)
+    largest = max(int(text.max()) for text in texts)
+    if rows is not None and largest >= rows:
+        raise ValueError(
+            f"The texts have the id {largest}, but this model has 0 to {rows - 1}: encode with its own tokenizer."
+        )
+
+
 class Batches:
     """Batches of `rows` rows of `length` tokens, without end: epoch after epoch, each in an order of its own.
 
@@ -152,18 +169,13 @@ class Batches:
 
     def check(self, model: nn.Module) -> None:
         """Raise ValueError if a text is too long for the model, or has ids that the model has not."""
-        config, context = getattr(model, "config", None), getattr(model, "context", None)
-        rows = getattr(config, "vocab_size", None)
+        context = getattr(model, "context", None)
         if context is not None and max(self.lengths) > context:
             raise ValueError(
                 f"A text is {max(self.lengths)} tokens long, but this model reads at most {context}: "
                 f"make the batches with length={context} or less."
             )
-        largest = max(int(text.max()) for text in self.texts)
-        if rows is not None and largest >= rows:
-            raise ValueError(
-                f"The texts have the id {largest}, but this model has 0 to {rows - 1}: encode with its own tokenizer."
-            )
+        check_vocabulary(self.texts, model)
 
     def epoch_tokens(self) -> int:
         """Targets in one pass over all texts."""

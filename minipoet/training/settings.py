@@ -13,7 +13,11 @@ from minipoet.training.precision import PRECISIONS
 # name: least value
 _WHOLE = {"steps": 1, "accumulation": 1, "warmup": 0, "evaluate_every": 0, "patience": 0, "save_every": 0, "seed": 0}
 _REAL = ("lr", "muon_lr", "weight_decay", "clip", "final_lr", "decay")  # none is negative
-_CHOICES = {"schedule": ("cosine", "linear", "constant"), "optimizer": ("adamw", "muon"), "precision": PRECISIONS}
+_CHOICES = {
+    "schedule": ("cosine", "linear", "constant"),
+    "optimizer": ("adamw", "muon", "sgd", "rmsprop"),
+    "precision": PRECISIONS,
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class TrainSettings:
     schedule: str = "cosine"  # or "linear" (flat, then down over the last `decay` share) or "constant"
     decay: float = 0.5  # share of the steps after the warm-up
     final_lr: float = 0.0  # share of lr at the end
-    optimizer: str = "adamw"  # or "muon" (blocks' matrices by Muon, the rest by AdamW)
+    optimizer: str = "adamw"  # or "sgd", "rmsprop", "muon" (blocks' matrices by Muon, the rest by AdamW)
     muon_lr: float = 0.02
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.95)

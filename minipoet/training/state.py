@@ -1,8 +1,8 @@
 """A checkpoint to resume from: one safetensors file with all that the next step depends on.
 
-Trainable weights, the optimisers' moments, the random states of the CPU and of every CUDA device, and (as JSON in the
-file's header) the settings and the progress: the step, the early stopping, and a checksum of the last batches. No
-pickle: a checkpoint from elsewhere can do no harm.
+Trainable weights, the optimisers' moments, the state that a stream of windows carries, the random states of the CPU and
+of every CUDA device, and (as JSON in the file's header) the settings and the progress: the step, the early stopping,
+and a checksum of the last batches. No pickle: a checkpoint from elsewhere can do no harm.
 
 Chapter: docs/training.md
 """
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from minipoet.checks import as_path, expect_model
 from minipoet.files import write_tensors_atomic
+from minipoet.training.carry import Carry
 from minipoet.training.packing import Batch, BatchSource
 from minipoet.training.settings import TrainSettings
 
@@ -45,8 +46,8 @@ def checksum(batches: Iterable[Batch]) -> int:
     """A number that other texts, packing or seeds would give otherwise."""
     total = 0
     for batch in batches:
-        for tensor in batch:
-            total = zlib.crc32(b"" if tensor is None else tensor.cpu().numpy().tobytes(), total)
+        for tensor in batch.tensors():
+            total = zlib.crc32(tensor.cpu().numpy().tobytes(), total)
     return total
 
 
@@ -80,6 +81,7 @@ def save_state(
     optimizers: list[torch.optim.Optimizer],
     settings: TrainSettings,
     progress: Progress,
+    carry: Carry,
 ) -> None:
     """Write the checkpoint, all or nothing."""
     tensors = {f"model.{name}": tensor for name, tensor in trainable_tensors(model).items()}
@@ -87,6 +89,7 @@ def save_state(
         for index, slots in optimizer.state_dict()["state"].items():
             for slot, value in slots.items():
                 tensors[f"optimizer.{number}.{index}.{slot}"] = torch.as_tensor(value)
+    tensors |= {f"carry.{name}": tensor for name, tensor in carry.tensors().items()}
     for device, state in _random_states().items():
         tensors[f"random.{device}"] = state
     header = {"progress": asdict(progress), "settings": asdict(settings)}
@@ -111,8 +114,9 @@ def load_state(
     optimizers: list[torch.optim.Optimizer],
     settings: TrainSettings,
     batches: BatchSource,
+    carry: Carry,
 ) -> Progress:
-    """Put the model, the optimisers and the generators back where they were, and return the progress.
+    """Put the model, the optimisers, the carry and the generators back where they were, and return the progress.
 
     Raises ValueError, and changes nothing, for a checkpoint that is broken, or of another run: settings, weights, or
     the batches of the last step differ.
@@ -136,6 +140,7 @@ def load_state(
             index, slot = name.split(".", 1)
             state.setdefault(int(index), {})[slot] = tensor
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    carry.restore(model, _below("carry.", tensors))
     _restore_random(_below("random.", tensors))
     return progress
 
