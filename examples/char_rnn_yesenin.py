@@ -116,7 +116,7 @@ def main() -> None:
     model = CELLS[args.cell](config).to(args.device)
     parameters = minipoet.count_parameters(model).all
     print(f"{args.cell}: {parameters:,} parameters, {tokenizer.vocab_size} letters and signs, "
-          f"{streams.epoch_tokens():,} letters to learn from, {streams.steps_per_epoch()} iterations an epoch")  # fmt: skip
+          f"{streams.epoch_tokens():,} letters to learn, {streams.steps_per_epoch()} iterations an epoch")  # fmt: skip
 
     def bits() -> float:
         found = likelihood(model, held_out_ids, characters, WINDOW, breaks=tokenizer.encode("\n"))

@@ -227,3 +227,23 @@ def _finish(figure: Figure, path: Path, title: str, x: str, y: str) -> None:
     axes.grid(alpha=0.25)
     figure.legend(loc="outside upper right", ncols=3, fontsize="small", frameon=False)
     save_figure(figure, path)
+
+
+def plot_bars(values: Mapping[str, float], path: str | Path, title: str = "", x: str = "") -> None:
+    """Draw a bar a name, the first on top, its value beside it. Raises ValueError for no values."""
+    from matplotlib.figure import Figure
+
+    path = as_path(path, "The picture")
+    expect(values, Mapping, "values", "numbers by name, {name: number}")
+    if not values or not all(map(is_number, values.values())):
+        raise ValueError(f"There must be a number for each bar, got {dict(values)!r}.")
+    figure = Figure(figsize=(8, 1.2 + 0.32 * len(values)), layout="constrained")
+    axes = figure.add_subplot()
+    bars = axes.barh(list(values), list(values.values()), color=COLORS[0])
+    axes.bar_label(bars, fmt="%.3f", padding=3, fontsize="small")
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    axes.set_xlabel(x)
+    axes.set_title(title)
+    axes.grid(alpha=0.25, axis="x")
+    save_figure(figure, path)

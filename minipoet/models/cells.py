@@ -24,26 +24,25 @@ class Elman:
     """One layer of what was read and what was remembered, squeezed."""
 
     gates, states, kept = 1, 1, 1  # vectors of C numbers: in x and r; in the state; kept for the way back
+    summed = True  # of x and r only the sum counts, so they have one gradient, and grad_r is grad_x
 
     @staticmethod
     def forward(x: Tensor, r: Tensor, state: State, new: State, kept: Tensor) -> None:
         """Fill the `new` state, C numbers a text in each part, and what `backward` needs in `kept`."""
-        torch.tanh(torch.add(x, r, out=kept), out=new[0])
-        kept.copy_(new[0])
+        new[0].copy_(torch.add(x, r, out=kept).tanh_())
 
     @staticmethod
-    def backward(grad: State, state: State, new: State, kept: Tensor, grad_x: Tensor, grad_r: Tensor) -> State:
+    def backward(grad: State, state: State, kept: Tensor, grad_x: Tensor, grad_r: Tensor) -> State:
         """Fill grad_x and grad_r; return the gradient of the state before, but for what goes through r."""
-        (h,) = kept.chunk(Elman.kept, 1)
-        torch.mul(grad[0], 1 - h * h, out=grad_x)
-        grad_r.copy_(grad_x)
-        return (torch.zeros_like(h),)
+        torch.mul(grad[0], 1 - kept * kept, out=grad_x)
+        return (torch.zeros_like(kept),)
 
 
 class GRU:
     """The update gate z says how much stays as it was; the reset gate, how much of the past the new part sees."""
 
     gates, states, kept = 3, 1, 4
+    summed = False  # the reset gate stands between
 
     @staticmethod
     def forward(x: Tensor, r: Tensor, state: State, new: State, kept: Tensor) -> None:
@@ -55,7 +54,7 @@ class GRU:
         torch.lerp(n, h, z, out=new[0])
 
     @staticmethod
-    def backward(grad: State, state: State, new: State, kept: Tensor, grad_x: Tensor, grad_r: Tensor) -> State:
+    def backward(grad: State, state: State, kept: Tensor, grad_x: Tensor, grad_r: Tensor) -> State:
         (h,), (dh,), C = state, grad, state[0].shape[1]
         reset, z, n, r_n = kept.chunk(GRU.kept, 1)
         dn = dh * (1 - z) * (1 - n * n)  # of what stands inside the tanh
@@ -70,22 +69,25 @@ class GRU:
 class LSTM:
     """A memory c that is only added to and forgotten from: through f ≈ 1 its gradient comes back undiminished."""
 
-    gates, states, kept = 4, 2, 4
+    gates, states, kept = 4, 2, 5
+    summed = True
 
     @staticmethod
     def forward(x: Tensor, r: Tensor, state: State, new: State, kept: Tensor) -> None:
         C = state[0].shape[1]
-        i, f, g, o = torch.add(x, r, out=kept).chunk(LSTM.kept, 1)
+        i, f, g, o, tanh_c = kept.chunk(LSTM.kept, 1)
+        torch.add(x, r, out=kept[:, : 4 * C])
         kept[:, : 2 * C].sigmoid_()
         g.tanh_()
         o.sigmoid_()
         torch.addcmul(f * state[1], i, g, out=new[1])
-        torch.mul(o, new[1].tanh(), out=new[0])
+        torch.tanh(new[1], out=tanh_c)
+        torch.mul(o, tanh_c, out=new[0])
 
     @staticmethod
-    def backward(grad: State, state: State, new: State, kept: Tensor, grad_x: Tensor, grad_r: Tensor) -> State:
-        (dh, dc), (_, c), tanh_c, C = grad, state, new[1].tanh(), state[0].shape[1]
-        i, f, g, o = kept.chunk(LSTM.kept, 1)
+    def backward(grad: State, state: State, kept: Tensor, grad_x: Tensor, grad_r: Tensor) -> State:
+        (dh, dc), (_, c), C = grad, state, state[0].shape[1]
+        i, f, g, o, tanh_c = kept.chunk(LSTM.kept, 1)
         dc = torch.addcmul(dc, dh * o, 1 - tanh_c * tanh_c)
         torch.mul(dc, g, out=grad_x[:, :C])
         torch.mul(dc, c, out=grad_x[:, C : 2 * C])
@@ -93,7 +95,6 @@ class LSTM:
         torch.mul(dh, tanh_c, out=grad_x[:, 3 * C :])
         for first, gates in ((0, kept[:, : 2 * C]), (3 * C, o)):  # of what stands inside the sigmoids
             grad_x[:, first : first + gates.shape[1]] *= gates * (1 - gates)
-        grad_r.copy_(grad_x)
         return (torch.zeros_like(dh), dc * f)
 
 

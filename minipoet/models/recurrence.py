@@ -38,7 +38,7 @@ def through_time(
     with torch.autocast(x.device.type, enabled=False):  # a sum of hundreds of steps wants all its digits
         parts = [part.to(weight.dtype) for part in (x, *state)]
         outputs, *last = _ThroughTime.apply(cell, new, real, parts[0], weight, bias, *parts[1:])
-    return outputs, (outputs[-1], *last)
+    return outputs, (outputs[-1], *last) if len(x) else tuple(parts[1:])
 
 
 class _ThroughTime(torch.autograd.Function):
@@ -63,12 +63,13 @@ class _ThroughTime(torch.autograd.Function):
             part[0] = first
         outputs = states[0][1:] if new is None else x.new_empty(T, B, C)
         forget, padding = (None if new is None else new[..., None]), (None if real is None else ~real[..., None])
-        for t in range(T):
-            before, after = _at(states, t), _at(states, t + 1)
+        steps = _steps(states)
+        for t, (x_t, kept_t) in enumerate(zip(x, kept, strict=True)):
+            before, after = steps[t], steps[t + 1]
             if forget is not None:
                 for part in before:
                     part.masked_fill_(forget[t], 0)
-            cell.forward(x[t], linear(before[0], weight, bias), before, after, kept[t])
+            cell.forward(x_t, linear(before[0], weight, bias), before, after, kept_t)
             if padding is not None:
                 for part, old in zip(after, before, strict=True):
                     torch.where(padding[t], old, part, out=part)
@@ -84,17 +85,19 @@ class _ThroughTime(torch.autograd.Function):
         cell, forget, padding = ctx.cell, ctx.forget, ctx.padding
         weight, kept, *states = ctx.saved_tensors
         T, B, C = grad_outputs.shape
-        grad_x, grad_r = kept.new_empty(T, B, cell.gates * C), kept.new_empty(T, B, cell.gates * C)
-        back = weight.t().contiguous()
-        grad: State = (torch.zeros_like(grad_outputs[0]), *grad_last)
+        grad_x = kept.new_empty(T, B, cell.gates * C)
+        grad_r = grad_x if cell.summed else torch.empty_like(grad_x)
+        steps, grads = _steps(states), list(zip(grad_outputs, kept, grad_x, grad_r, strict=True))
+        grad: State = (grad_outputs.new_zeros(B, C), *grad_last)
         for t in range(T - 1, -1, -1):
-            grad = (grad[0] + grad_outputs[t], *grad[1:])
+            grad_h, kept_t, grad_x_t, grad_r_t = grads[t]
+            grad = (grad[0] + grad_h, *grad[1:])
             stayed = None
             if padding is not None:
                 stayed = [part.where(padding[t], 0) for part in grad]
                 grad = tuple(part.masked_fill(padding[t], 0) for part in grad)
-            direct = cell.backward(grad, _at(states, t), _at(states, t + 1), kept[t], grad_x[t], grad_r[t])
-            grad = (direct[0] + linear(grad_r[t], back), *direct[1:])
+            direct = cell.backward(grad, steps[t], kept_t, grad_x_t, grad_r_t)
+            grad = (direct[0] + linear(grad_r_t, weight.t()), *direct[1:])
             if stayed is not None:
                 grad = tuple(part + old for part, old in zip(grad, stayed, strict=True))
             if forget is not None:
@@ -105,5 +108,6 @@ class _ThroughTime(torch.autograd.Function):
         return None, None, None, grad_x, grad_weight, grad_bias, *grad
 
 
-def _at(states: Sequence[Tensor], t: int) -> State:
-    return tuple(part[t] for part in states)
+def _steps(states: Sequence[Tensor]) -> list[State]:
+    """The state before each step, and after the last one: views of (T + 1, B, C) each."""
+    return list(zip(*states, strict=True))
