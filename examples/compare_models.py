@@ -27,13 +27,12 @@ from minipoet.models.ngram import NGram
 from minipoet.models.rnn import GRU, LSTM, RNN, RNNConfig
 from minipoet.plots import plot_bars
 from minipoet.text import drop_duplicates, read_corpus, read_poems, split_by_work
-from minipoet.tokenization import CharTokenizer, Tokenizer, WordTokenizer, encode_texts, train_bpe
+from minipoet.tokenization import CharTokenizer, Tokenizer, WordTokenizer, encode_texts, split_tokens, train_bpe
 from minipoet.training import Streams, TrainSettings, train
 
 CELLS = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 RECURRENT = ("letters-rnn", "letters-gru", "letters-lstm", "words-gru", "words-lstm", "bpe-lstm")
 WINDOWS = {"letters": (64, 1024), "words": (24, 256), "bpe": (24, 256)}  # tokens in training and in measuring
-ORDERS = (1, 3, 5)  # of the n-grams
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,13 @@ def arguments() -> argparse.Namespace:
     add("--author", help="only this author's poems of a .jsonl corpus")
     add("--out", type=Path, default=Path("runs/compare_models"), help="folder for the results (default: %(default)s)")
     add("--models", nargs="*", default=list(RECURRENT), choices=RECURRENT, help="those to train (default: all)")
+    add("--orders", type=int, nargs="*", default=[1, 3, 5], help="of the n-grams of letters (default: 1 3 5)")
     add(
         "--load",
         nargs="*",
         default=[],
         metavar="NAME=FOLDER",
-        help="models that are there, by the same names or others",
+        help="models that were trained elsewhere",
     )
     add("--adapter", help="LoRA adapter of poet-tiny, learnt on the same training part (examples/lora_pushkin.py)")
     add("--steps", type=int, default=300, help="iterations a model, at most (default: %(default)s)")
@@ -125,7 +125,8 @@ class Verse:
         """What a likelihood comes to when it has paid for what the vocabulary lacks."""
         spelling = None
         if isinstance(tokenizer, WordTokenizer):
-            spelling = Spelling([word for text in self.train for word in tokenizer.unknown(text)])
+            rare = [word for text in self.train for word in tokenizer.unknown(text)]
+            spelling = Spelling(rare or [word for text in self.train for word in split_tokens(text)])
         bits = fair_bits(found, tokenizer, self.held_out, spelling)
         cost = unknown_cost(tokenizer, self.held_out, spelling) / found.nll
         unknown = sum(len(tokenizer.unknown(text)) for text in self.held_out) if hasattr(tokenizer, "unknown") else 0
@@ -169,8 +170,8 @@ def count(order: int, verse: Verse) -> Row:
 
 def as_markdown(rows: list[Row]) -> str:
     """The table, the best last."""
-    lines = ["| model | parameters | vocabulary | perplexity a token | unknown | bits per character | of these, spelling |",
-             "|---|---:|---:|---:|---:|---:|---:|"]  # fmt: skip
+    names = ("model", "parameters", "vocabulary", "perplexity a token", "unknown", "bits per character", "for spelling")
+    lines = [f"| {' | '.join(names)} |", "|---|" + "---:|" * (len(names) - 1)]
     for row in sorted(rows, key=lambda row: -row.bits):
         parameters = "–" if row.parameters is None else f"{row.parameters:,}"
         lines.append(f"| {row.model} | {parameters} | {row.vocabulary:,} | {row.perplexity:.1f} | {row.unknown:.1%} | "
@@ -187,7 +188,7 @@ def main() -> None:
     print(f"corpus {args.corpus}: {len(split.train)} poems to learn from, {len(split.validation)} held out "
           f"({verse.characters:,} characters)")  # fmt: skip
 
-    rows = [count(order, verse) for order in ORDERS]
+    rows = [count(order, verse) for order in args.orders]
     given = dict(entry.split("=", 1) for entry in args.load)
     names = [*given, *(name for name in args.models if name not in given)]
     for name in names:

@@ -247,3 +247,64 @@ def plot_bars(values: Mapping[str, float], path: str | Path, title: str = "", x:
     axes.set_title(title)
     axes.grid(alpha=0.25, axis="x")
     save_figure(figure, path)
+
+
+def plot_trials(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    path: str | Path,
+    title: str = "",
+    x: str = "",
+    y: str = "",
+    named: int = 3,
+) -> None:
+    """Draw many curves of (x, y), the best first: the first `named` in colour and by name, the others grey; y is
+    logarithmic. Raises ValueError for no curves, and for points that are none.
+    """
+    from matplotlib.figure import Figure
+
+    path = as_path(path, "The picture")
+    _check_points(curves)
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for number, (label, points) in reversed(list(enumerate(curves.items()))):
+        style = {"color": COLORS[number % len(COLORS)], "linewidth": 1.8, "label": label} if number < named else {}
+        axes.plot(*zip(*points, strict=True), **({"color": "#c4c4c4", "linewidth": 0.8} | style))
+    axes.set_yscale("log")
+    _finish(figure, path, title, x, y)
+
+
+def plot_points(
+    points: Mapping[str, Sequence[tuple[float, float]]],
+    path: str | Path,
+    title: str = "",
+    x: str = "",
+    y: str = "",
+    log: str = "",
+) -> None:
+    """Draw points (x, y), those of a label in one colour. log: the axes that are logarithmic, of "xy".
+
+    Raises ValueError for no points, and for points that are none.
+    """
+    from matplotlib.figure import Figure
+
+    path = as_path(path, "The picture")
+    _check_points(points)
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for (label, places), color, marker in zip(points.items(), cycle(COLORS), cycle("os^Dv")):
+        axes.plot(*zip(*places, strict=True), color=color, marker=marker, linestyle="none", label=label)
+    axes.set(**{f"{axis}scale": "log" for axis in log})
+    _finish(figure, path, title, x, y)
+
+
+def _check_points(points: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    """Raise ValueError for anything but lists of (x, y) by label, with a point each."""
+    expect(points, Mapping, "points", "points by label, {label: [(x, y), ...]}")
+    if not points:
+        raise ValueError("There are no points to draw.")
+    for label, places in points.items():
+        if not isinstance(places, Sequence) or not places:
+            raise ValueError(f"Points must be lists of (x, y), got {shown(places)} in {label!r}.")
+        for place in places:
+            if not isinstance(place, tuple) or len(place) != 2 or not all(map(is_number, place)):
+                raise ValueError(f"A point must be (x, y), got {place!r} in {label!r}.")

@@ -29,7 +29,7 @@ from minipoet.training.state import read_header
 # What the config.json of one family or another calls it.
 SIZES = {
     "layers": ("n_layer", "num_hidden_layers", "num_layers"),
-    "width": ("n_embd", "hidden_size", "d_model"),
+    "width": ("n_hidden", "n_embd", "hidden_size", "d_model"),
     "heads": ("n_head", "num_attention_heads", "num_heads"),
     "key_value_heads": ("num_key_value_heads",),
     "vocabulary": ("vocab_size",),

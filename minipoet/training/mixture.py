@@ -11,6 +11,7 @@ from torch import nn
 
 from minipoet.checks import is_number, is_whole, shown
 from minipoet.training.packing import Batch, Batches, check_batches
+from minipoet.training.streams import Streams
 
 
 class Mixture:
@@ -61,6 +62,8 @@ class Mixture:
 def _what_is_wrong(sources: Mapping[str, Batches], phases: Sequence[tuple[int, Mapping[str, float]]]) -> list[str]:
     if not isinstance(sources, Mapping) or not all(hasattr(s, "batch") for s in sources.values()):
         return [f"sources must be Batches by name, got {shown(sources)}"]
+    if any(isinstance(source, Streams) for source in sources.values()):
+        return ["Streams carry a state from batch to batch, and the sources take turns: use Batches"]
     if not isinstance(phases, Sequence):
         return [f"phases must be a list of (batch at which it ends, shares by name), got {shown(phases)}"]
     wrong = [] if phases else ["there is no phase"]
