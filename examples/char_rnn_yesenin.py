@@ -24,7 +24,7 @@ from minipoet.files import write_json_atomic, write_text_atomic
 from minipoet.generation import generate_many
 from minipoet.models.rnn import GRU, LSTM, RNN, RNNConfig
 from minipoet.plots import plot_history
-from minipoet.text import Poem, corpus_sha256, drop_duplicates, read_corpus, read_poems, split_by_work
+from minipoet.text import Poem, corpus_sha256, drop_duplicates, read_corpus, split_by_work
 from minipoet.text.dedup import word_key
 from minipoet.tokenization import CharTokenizer, encode_texts
 from minipoet.training import Streams, TrainSettings, train
@@ -33,6 +33,7 @@ CELLS = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 PROMPT = "пускай я порою от спирта вымок"  # Yesenin, quoted
 TEMPERATURES = (0.3, 0.5, 0.8, 1.0)
 WINDOW = 1024  # letters that are read at a stretch when the model is measured
+MEMORIES = (4, 16, 64, 256)  # and, to see what it remembers: when its state is thrown away after so many
 
 
 def arguments() -> argparse.Namespace:
@@ -70,9 +71,7 @@ def arguments() -> argparse.Namespace:
 
 def read(args: argparse.Namespace) -> tuple[list[Poem], list[Poem], str]:
     """Poems to learn from, poems to measure on, and the SHA-256 of the whole corpus; and a word about them."""
-    named = args.corpus in ("embedded", "pushkin")
-    poems = read_corpus(args.corpus) if named else read_poems(args.corpus, args.author)
-    poems, dropped = drop_duplicates(poems)
+    poems, dropped = drop_duplicates(read_corpus(args.corpus, args.author))
     split, sha256 = split_by_work(poems, args.validation, args.split_seed), corpus_sha256(poems)
     print(f"corpus {args.corpus}: {len(split.train)} poems to learn from, {len(split.validation)} held out, "
           f"{len(dropped)} duplicates dropped, SHA-256 {sha256[:16]}…")  # fmt: skip
@@ -118,8 +117,8 @@ def main() -> None:
     print(f"{args.cell}: {parameters:,} parameters, {tokenizer.vocab_size} letters and signs, "
           f"{streams.epoch_tokens():,} letters to learn, {streams.steps_per_epoch()} iterations an epoch")  # fmt: skip
 
-    def bits() -> float:
-        found = likelihood(model, held_out_ids, characters, WINDOW, breaks=tokenizer.encode("\n"))
+    def bits(window: int = WINDOW) -> float:
+        found = likelihood(model, held_out_ids, characters, window, breaks=tokenizer.encode("\n"))
         return fair_bits(found, tokenizer, held_out_texts)
 
     settings = TrainSettings(
@@ -144,6 +143,7 @@ def main() -> None:
         temperature: known_words([poem.removeprefix(args.prompt) for poem in written], words)
         for temperature, written in poems.items()
     }
+    memory = {letters: bits(letters) for letters in (*MEMORIES, WINDOW)}
     write_text_atomic(args.out / "samples.md", as_markdown(poems))
     at, values = history.curve("validation")
     write_json_atomic(args.out / "results.json", {
@@ -151,13 +151,17 @@ def main() -> None:
         "corpus_sha256": sha256, "parameters": parameters, "letters": tokenizer.vocab_size,
         "steps": history.curve("loss")[0][-1], "best_step": at[values.index(min(values))],
         "bits_per_character": min(values), "words_known": {f"{t:g}": share for t, share in known.items()},
-        "step_seconds": history.curve("seconds")[1][-1], "seconds": round(time.perf_counter() - started, 1),
+        "bits_by_memory": memory, "step_seconds": history.curve("seconds")[1][-1],
+        "seconds": round(time.perf_counter() - started, 1),
     })  # fmt: skip
 
     print(f"\n{poems[args.temperature][0]}\n\ntemperature   words that the poet has used")
     for temperature, share in known.items():
         print(f"{temperature:11g}   {100 * share:.1f} %")
-    print(f"\nbits per character of held-out verse: {min(values):.3f}\n{args.out}: model/ (minipoet write --base "
+    print("\nletters that it may remember   bits per character of held-out verse")
+    for letters, value in memory.items():
+        print(f"{letters:28}   {value:.3f}")
+    print(f"\n{args.out}: model/ (minipoet write --base "
           f"{args.out / 'model'} …), history.jsonl, loss.png, samples.md, results.json; "
           f"{time.perf_counter() - started:.0f} s in all")  # fmt: skip
 

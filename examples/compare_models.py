@@ -26,7 +26,7 @@ from minipoet.files import write_json_atomic, write_text_atomic
 from minipoet.models.ngram import NGram
 from minipoet.models.rnn import GRU, LSTM, RNN, RNNConfig
 from minipoet.plots import plot_bars
-from minipoet.text import drop_duplicates, read_corpus, read_poems, split_by_work
+from minipoet.text import drop_duplicates, read_corpus, split_by_work
 from minipoet.tokenization import CharTokenizer, Tokenizer, WordTokenizer, encode_texts, split_tokens, train_bpe
 from minipoet.training import Streams, TrainSettings, train
 
@@ -182,8 +182,8 @@ def as_markdown(rows: list[Row]) -> str:
 def main() -> None:
     args = arguments()
     started = time.perf_counter()
-    poems = read_corpus(args.corpus) if args.corpus in ("embedded", "pushkin") else read_poems(args.corpus, args.author)
-    split = split_by_work(drop_duplicates(poems)[0], args.validation, args.split_seed)
+    poems, _ = drop_duplicates(read_corpus(args.corpus, args.author))
+    split = split_by_work(poems, args.validation, args.split_seed)
     verse = Verse([poem.text for poem in split.train], [poem.text for poem in split.validation])
     print(f"corpus {args.corpus}: {len(split.train)} poems to learn from, {len(split.validation)} held out "
           f"({verse.characters:,} characters)")  # fmt: skip

@@ -27,7 +27,7 @@ from minipoet.evaluation import Likelihood, likelihood
 from minipoet.files import write_json_atomic, write_text_atomic
 from minipoet.generation import generate_many
 from minipoet.plots import plot_history
-from minipoet.text import Poem, corpus_sha256, drop_duplicates, read_corpus, read_poems, split_by_work
+from minipoet.text import Poem, corpus_sha256, drop_duplicates, read_corpus, split_by_work
 from minipoet.tokenization import encode_texts
 from minipoet.training import Batches, History, TrainSettings, train
 
@@ -84,9 +84,7 @@ def arguments() -> argparse.Namespace:
 
 def read(args: argparse.Namespace) -> tuple[list[Poem], list[Poem], str]:
     """Poems to learn from, poems to measure on, and the SHA-256 of the whole corpus; and a word about them."""
-    named = args.corpus in ("embedded", "pushkin")
-    poems = read_corpus(args.corpus) if named else read_poems(args.corpus, args.author)
-    poems, dropped = drop_duplicates(poems)
+    poems, dropped = drop_duplicates(read_corpus(args.corpus, args.author))
     split = split_by_work(poems, args.validation, args.split_seed)
     train_poems, sha256 = split.train, corpus_sha256(poems)
     if args.poems is not None:

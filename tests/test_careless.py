@@ -13,12 +13,27 @@ from training_support import CONTEXT, random_texts, tiny_batches, tiny_gpt2
 import minipoet
 from minipoet.adapters import LoRAConfig, attach
 from minipoet.checks import as_device
-from minipoet.evaluation import CopyIndex, Copying, likelihood
+from minipoet.evaluation import (
+    CopyIndex,
+    Copying,
+    Frequencies,
+    Repetition,
+    Spelling,
+    counts_by_size,
+    frequencies,
+    likelihood,
+    repetition,
+    unseen_letters,
+)
 from minipoet.files import read_json, write_text_atomic
 from minipoet.generation import SamplingSettings, StopStrings, generate_ids, generate_many, stream
 from minipoet.models import load_model, save_model
 from minipoet.models.gpt2 import GPT2, GPT2Config
-from minipoet.plots import plot_history, plot_study
+from minipoet.models.inputs import make_input
+from minipoet.models.ngram import NGram
+from minipoet.models.rnn import LSTM, RNNConfig
+from minipoet.models.window import WindowMLP, WindowMLPConfig
+from minipoet.plots import plot_bars, plot_history, plot_ranks, plot_rare, plot_study, plot_vocabularies
 from minipoet.text import (
     Poem,
     Quotations,
@@ -26,13 +41,31 @@ from minipoet.text import (
     drop_duplicates,
     fetch,
     parse_poems,
+    read_corpus,
     read_poems,
     read_records,
     split_by_work,
     work_of,
 )
-from minipoet.tokenization import PublishedTokenizer, StreamDecoder, encode_texts, train_bpe
-from minipoet.training import Batches, History, Mixture, TrainSettings, load_last_weights, read_history, train
+from minipoet.tokenization import (
+    CharTokenizer,
+    PublishedTokenizer,
+    StreamDecoder,
+    WordTokenizer,
+    encode_texts,
+    split_tokens,
+    train_bpe,
+)
+from minipoet.training import (
+    Batches,
+    History,
+    Mixture,
+    Streams,
+    TrainSettings,
+    load_last_weights,
+    read_history,
+    train,
+)
 from minipoet.training.folder import alone
 
 PACKAGE = Path(minipoet.__file__).parent
@@ -133,6 +166,7 @@ MISTAKES = [
     (lambda: GPT2Config(activation_function=[1]), "Unknown activation [1]"),
     # texts
     (lambda: read_poems(None), "must be a path"),
+    (lambda: read_corpus("embedded", "Есенин"), "has one author: leave the choice of 'Есенин' out"),
     (lambda: read_poems("a.txt", author=5), "author must be a name, got 5"),
     (lambda: parse_poems(Path("a.txt")), "files are read by read_poems"),
     (lambda: list(read_records("nowhere.jsonl")), "nowhere.jsonl: cannot be read (No such file or directory)"),
@@ -199,6 +233,60 @@ MISTAKES = [
     (lambda: plot_history(History(), None), "must be a path"),
     (lambda: plot_study([1], "p.png"), "curves must be points by label"),
     (lambda: plot_study({"a": [1]}, "p.png"), "must be (setting, mean, standard deviation), got 1 in 'a'"),
+    # letters, words, counting
+    (lambda: CharTokenizer.from_texts("дом"), "The texts must be a list of strings, got one string"),
+    (lambda: CharTokenizer.from_texts([]), "The vocabulary would be empty"),
+    (lambda: CharTokenizer.from_texts(["дом"], 0), "whole numbers of at least 1, got min_count=0"),
+    (lambda: CharTokenizer.from_texts(["дом"], unk="no"), "unk must be True or False, got 'no'"),
+    (lambda: CharTokenizer.from_texts(["дом"]).encode("лес"), "lacks some of the text: 'л', 'е', 'с'"),
+    (lambda: CharTokenizer("дом"), "The tokens must be a list of strings, got one string"),
+    (lambda: WordTokenizer.from_texts(["дом"]), "of the 1 words and signs of the texts none stands 2 times"),
+    (lambda: WordTokenizer.from_texts(["дом"], 1, max_words=0), "got max_words=0"),
+    (lambda: WordTokenizer(["два слова"]), "not one word or sign, the first is 'два слова'"),
+    (lambda: split_tokens(["дом"]), "The text must be a string, got list"),
+    (lambda: NGram(0, 3), "got order=0"),
+    (lambda: NGram(2, 3).learn("abc"), "must be lists of ids, as encode_texts gives them, got 'abc'"),
+    (lambda: NGram(2, 3).learn([1, 2]), "Text 0 must be a list of whole numbers"),
+    (lambda: NGram(2, 3).learn([[0, 7]]), "has ids that the model lacks (7): expected 0 to 2"),
+    (lambda: NGram(2, 3).distribution(5), "The context must be a list of whole numbers"),
+    (lambda: NGram(2, 3).write([0], 5, stop="</s>"), "got stop='</s>'"),
+    (lambda: Spelling("вода"), "The words must be a list of strings, got one string"),
+    (lambda: Spelling([]), "there is none: leave rare words out"),
+    (lambda: Spelling(["вода"]).nll(5), "The word must be a string, got 5"),
+    (lambda: unseen_letters(5), "The letters must be a list of strings, got 5"),
+    (lambda: repetition("Вьюга"), "The texts must be a list of strings, got one string"),
+    (lambda: repetition(["Вьюга"]), "None of the 1 text(s) has 50 words, the longest has 1"),
+    (lambda: repetition(["Вьюга"], 3), "at least 4, got window=3"),
+    (lambda: Repetition((), None), "no text to look for repetition in"),
+    (lambda: frequencies("на дне"), "must be a list of texts, each a list of types, got 'на дне'"),
+    (lambda: frequencies([]), "no type to count"),
+    (lambda: frequencies([[1], 5]), "number 1 of them is 5"),
+    (lambda: Frequencies((1, -1)), "whole numbers of 0 or more"),
+    (lambda: frequencies([[1]]).characters_per_token, "give characters="),
+    (lambda: frequencies([[1]]).zipf_slope(), "The ranks must be two or more"),
+    (lambda: frequencies([[1]]).reached(95), "above 0 and at most 1, got 95"),
+    (lambda: next(counts_by_size("verse", ["а"])), "must be a BPETokenizer, got 'verse'"),
+    (lambda: plot_ranks({}, "p.png"), "no counts to draw"),
+    (lambda: plot_rare({"words": [1]}, "p.png"), "must be Frequencies, got list"),
+    (lambda: plot_vocabularies({"BPE": [(1, 2)]}, "p.png"), "must be (x, y, name), got tuple"),
+    (lambda: plot_bars({"a": "b"}, "p.png"), "a number for each bar, got {'a': 'b'}"),
+    # recurrent and windowed models
+    (lambda: WindowMLP(None), "must be a WindowMLPConfig(...), got None"),
+    (lambda: WindowMLPConfig(window=0, dropout="x"), "window = 0 must be a whole number of at least 1; dropout = 'x'"),
+    (lambda: WindowMLPConfig(activation_function="sin"), "Unknown activation 'sin' in the config; known are"),
+    (lambda: WindowMLP(WindowMLPConfig(5))(torch.tensor([[-1]])), "The ids go from -1 to -1, but this model has"),
+    (lambda: make_input("onehot", 5, 2, 3), "inputs = 'onehot' must be one of embedding, label, one-hot, bag"),
+    (lambda: LSTM(None), "must be an RNNConfig(...), got None"),
+    (lambda: RNNConfig(inputs="onehot"), "must be one of embedding, label, one-hot, bag"),
+    (lambda: RNNConfig(n_layer=0, dropout=1), "n_layer = 0 must be a whole number of at least 1; dropout = 1 must be"),
+    (lambda: RNNConfig(tie_word_embeddings=True), "as wide as the state, got inputs = 'embedding', n_embd = 128 and"),
+    (lambda: LSTM(RNNConfig(5))(torch.tensor([[7]])), "The ids go from 7 to 7, but this model has 0 to 4"),
+    (lambda: Streams("дом", 2, 1), "as lists of token ids (encode_texts), got 'дом'"),
+    (lambda: Streams([[1]], 2, 1), "no text of two tokens or more"),
+    (lambda: Streams([[1, 2, 3]], 5, 1), "take windows of at most 2 tokens, fewer rows, or more text"),
+    (lambda: run("r", batches=Streams([[1] * 9], 4, 2)), "GPT2 carries none: use Batches"),
+    (lambda: run("r", LSTM(RNNConfig(5)), Streams([[9] * 9], 4, 2)), "The texts have the id 9, but this model has"),
+    (lambda: Mixture({"a": Streams([[1] * 9], 4, 2)}, [(5, {"a": 1})]), "the sources take turns: use Batches"),
 ]  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def test_pushkin_is_made_of_the_pinned_files(tmp_path: Path, monkeypatch: pytest
         pins[work] = Pin(f"https://example.org/{work}.txt", hashlib.sha256(data).hexdigest(), len(data), "test")
     by_url = {pins[work].url: files[work].encode() for work in files}
     monkeypatch.setattr(corpora, "pushkin_pins", lambda: pins)
-    poems = read_corpus("pushkin", tmp_path, lambda url: io.BytesIO(by_url[url]))
+    poems = read_corpus("pushkin", None, tmp_path, lambda url: io.BytesIO(by_url[url]))
     assert [(poem.title, poem.work) for poem in poems] == [
         ("Вечер", ""),
         ("Лесная быль. Глава первая", "Лесная быль"),

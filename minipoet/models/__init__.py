@@ -2,6 +2,10 @@
 
 base         the contract of every family              attention    who sees whom, and what is taken
 gpt2         GPT-2, ruGPT3, poet-tiny                  cache        keys and values of what was read
+rnn          RNN, GRU, LSTM                            cells        a step of each, forward and back
+recurrence   the steps through a text, and back        recurrent_cache    the state of what was read
+window       the last few tokens, side by side         inputs       how a recurrent model reads an id
+ngram        counting: the baseline                    word2vec     vectors of words from their neighbours
 checkpoint   a model from a folder, and back           weights      the tensors in a folder's files
 names        published names <-> ours                  families     which class reads which model_type
 memory       counting parameters and memory            layers       small shared formulae

@@ -91,17 +91,23 @@ def pushkin_prose_pins() -> dict[str, Pin]:
 
 
 def read_corpus(
-    name_or_path: str | Path, cache: str | Path | None = None, open_url: OpenUrl | None = None
+    name_or_path: str | Path,
+    author: str | None = None,
+    cache: str | Path | None = None,
+    open_url: OpenUrl | None = None,
 ) -> list[Poem]:
     """The poems of a corpus.
 
     "embedded" is verse in Pushkin's manner that comes with the package; "pushkin" is Pushkin's verse, no dramas,
-    downloaded once (2 MB; `cache` and `open_url` are those of `fetch`); anything else is a path for `read_poems`.
-    A folder that happens to be called so is given as "./pushkin".
+    downloaded once (2 MB; `cache` and `open_url` are those of `fetch`); anything else is a path for `read_poems`, of
+    which the poems of `author` are kept. A folder that happens to be called so is given as "./pushkin".
 
     Raises:
-        CorpusError: no such name or path, a download that fails, or a file that cannot be read.
+        CorpusError: no such name or path, a download that fails, a file that cannot be read, or an author to be chosen
+            where there is only one.
     """
+    if name_or_path in ("embedded", "pushkin") and author is not None:
+        raise CorpusError(f"the corpus {name_or_path} has one author: leave the choice of {author!r} out")
     if name_or_path == "embedded":
         return _read_embedded()
     if name_or_path == "pushkin":
@@ -110,7 +116,7 @@ def read_corpus(
         raise CorpusError(
             f"{name_or_path}: neither a file or folder nor the name of a corpus; the names are embedded and pushkin"
         )
-    return read_poems(name_or_path)
+    return read_poems(name_or_path, author)
 
 
 def _read_embedded() -> list[Poem]:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 import minipoet
 from minipoet.models import LanguageModel
-from minipoet.text import drop_duplicates, read_corpus, read_poems
+from minipoet.text import drop_duplicates, read_corpus
 from minipoet.tokenization import Tokenizer, encode_texts
 from minipoet.training import Batch, Batches, BatchSource, TrainSettings, autocast, batch_loss, cut, train
 from minipoet.training.packing import IGNORED
@@ -62,8 +62,7 @@ def arguments() -> argparse.Namespace:
 
 def read_pieces(tokenizer: Tokenizer, args: argparse.Namespace) -> list[Sequence[int]]:
     """The poems as ids, each between its start and end, in pieces of at most --length tokens."""
-    named = args.corpus in ("embedded", "pushkin")
-    poems, _ = drop_duplicates(read_corpus(args.corpus) if named else read_poems(args.corpus, args.author))
+    poems, _ = drop_duplicates(read_corpus(args.corpus, args.author))
     texts = encode_texts(tokenizer, [poem.text for poem in poems])
     return [piece for ids in texts for piece in cut(ids, args.length, tokenizer.encode("\n"))]
 

@@ -22,7 +22,7 @@ from minipoet.adapters import lora_layers
 from minipoet.evaluation import likelihood
 from minipoet.generation import SamplingSettings, generate_ids
 from minipoet.models import LanguageModel
-from minipoet.text import read_corpus, read_poems
+from minipoet.text import read_corpus
 from minipoet.tokenization import Tokenizer, encode_texts
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -59,8 +59,7 @@ def main() -> None:
     args = options.parse_args()
     if args.quick:
         args.tokens, args.rounds = 8, 2
-    named = args.corpus in ("embedded", "pushkin")
-    poems = read_corpus(args.corpus) if named else read_poems(args.corpus, args.author)
+    poems = read_corpus(args.corpus, args.author)
     texts = [poem.text for poem in poems][: 2 if args.quick else 100]
     rows, notes = [], []
     with TemporaryDirectory() as temporary:
