@@ -33,6 +33,7 @@ from minipoet.models.inputs import make_input
 from minipoet.models.ngram import NGram
 from minipoet.models.rnn import LSTM, RNNConfig
 from minipoet.models.window import WindowMLP, WindowMLPConfig
+from minipoet.models.word2vec import nearest, train_word2vec
 from minipoet.plots import plot_bars, plot_history, plot_ranks, plot_rare, plot_study, plot_vocabularies
 from minipoet.text import (
     Poem,
@@ -270,6 +271,12 @@ MISTAKES = [
     (lambda: plot_rare({"words": [1]}, "p.png"), "must be Frequencies, got list"),
     (lambda: plot_vocabularies({"BPE": [(1, 2)]}, "p.png"), "must be (x, y, name), got tuple"),
     (lambda: plot_bars({"a": "b"}, "p.png"), "a number for each bar, got {'a': 'b'}"),
+    (lambda: train_word2vec([[1, 2, 9]], 5), "Text 0 has the id 9, but the vocabulary is 0 … 4"),
+    (lambda: train_word2vec([[1], [2]], 5), "expected a text of two or more, got 2 text(s)"),
+    (lambda: train_word2vec([[1, 2]], 5, window=0, epochs="x"), "window=0 (expected a whole number ≥ 1), epochs='x'"),
+    (lambda: train_word2vec(None, 5), "The texts must be lists of token ids"),
+    (lambda: nearest(torch.zeros(5, 2), 0), "has no vector: it is not in the texts, or was ignored."),
+    (lambda: nearest(torch.ones(5, 2), "конь"), "An id must be a whole number below 5, got 'конь'."),
     # recurrent and windowed models
     (lambda: WindowMLP(None), "must be a WindowMLPConfig(...), got None"),
     (lambda: WindowMLPConfig(window=0, dropout="x"), "window = 0 must be a whole number of at least 1; dropout = 'x'"),
