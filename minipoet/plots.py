@@ -266,11 +266,19 @@ def plot_trials(
     _check_points(curves)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for number, (label, points) in reversed(list(enumerate(curves.items()))):
-        style = {"color": COLORS[number % len(COLORS)], "linewidth": 1.8, "label": label} if number < named else {}
-        axes.plot(*zip(*points, strict=True), **({"color": "#c4c4c4", "linewidth": 0.8} | style))
+    for number, (label, points) in enumerate(curves.items()):
+        color, width, name = (COLORS[number % len(COLORS)], 1.8, label) if number < named else ("#c4c4c4", 0.8, None)
+        order = 3 - number / len(curves)  # the best on top
+        axes.plot(*zip(*points, strict=True), color=color, linewidth=width, label=name, zorder=order)
     axes.set_yscale("log")
-    _finish(figure, path, title, x, y)
+    for which in ("major", "minor"):
+        getattr(axes.yaxis, f"set_{which}_formatter")("{x:g}")
+    axes.set_title(title)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="upper right", fontsize="small", frameon=False)
+    save_figure(figure, path)
 
 
 def plot_points(

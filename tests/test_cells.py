@@ -225,7 +225,7 @@ def test_a_block_in_bf16_learns_in_bf16(cell):
 
 # --- from scratch -------------------------------------------------------------------------------------------------
 
-# nn.LSTM, nn.LSTMCell, torch.nn.modules.rnn.GRU, torch.lstm, torch._VF.gru, torch.rnn_tanh, torch.ops.….mkldnn_rnn_layer
+# nn.LSTM, torch.nn.modules.rnn.GRU, torch.lstm, torch._VF.gru, torch.rnn_tanh, torch.ops.aten.mkldnn_rnn_layer
 READY_MADE = re.compile(r"(torch\.)?nn\.(.*\.)?(RNN|GRU|LSTM)\w*|torch\.(.*\.)?\w*(lstm|gru|rnn)\w*(\..*)?")
 
 

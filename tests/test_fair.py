@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from minipoet.evaluation import Likelihood, Spelling
-from minipoet.evaluation.fair import fair_bits, unknown_cost
+from minipoet.evaluation import Likelihood, Spelling, fair_bits, unknown_cost
 from minipoet.evaluation.spelling import CODE_POINTS
 from minipoet.tokenization import CharTokenizer, WordTokenizer, train_bpe
 

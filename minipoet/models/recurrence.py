@@ -12,6 +12,7 @@ Chapter: docs/cells.md
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -35,7 +36,8 @@ def through_time(
     new (T, B): places that forget the state before them. real (T, B): places that are no padding, where the state
     stays as it is. None: there are none. Time comes first, so that what a step reads and writes lies in one piece.
     """
-    with torch.autocast(x.device.type, enabled=False):  # a sum of hundreds of steps wants all its digits
+    # A sum of hundreds of steps wants all its digits. (There is no autocast to switch off where there are no numbers.)
+    with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
         parts = [part.to(weight.dtype) for part in (x, *state)]
         outputs, *last = _ThroughTime.apply(cell, new, real, parts[0], weight, bias, *parts[1:])
     return outputs, (outputs[-1], *last) if len(x) else tuple(parts[1:])

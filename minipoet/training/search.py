@@ -1,15 +1,11 @@
-"""Which model, how large, at which learning rate? Candidates are drawn at random, or all of a grid; each is tried once.
+"""Which model, how large, at which learning rate? Candidates are tried one by one, and what came of each is noted.
 
-    Choice, LogUniform, Given   what may be drawn
-    draw, grid                  candidate i of a seed; all combinations
-    search                      tries them one by one, and appends a line to a file as each ends
-    ranked, rank_correlation    the best first; do two rankings agree?
+    search              tries what its file has not, and appends a line as each ends
+    ranked              the best first
+    explained           how much of the spread is one setting's doing?
+    rank_correlation    do two rankings agree?
 
-With n candidates a random search tries n values of every setting, a grid of the same size only the few that it was
-given; where one setting matters more than the others (it does), random wins. What a candidate is, and how it is tried,
-is the caller's affair: nothing here knows a model.
-
-Paper: Bergstra & Bengio 2012, "Random Search for Hyper-Parameter Optimization"
+What a candidate is, and how it is tried, is the caller's affair: nothing here knows a model. `space.py` draws them.
 Chapter: docs/search.md
 """
 
@@ -20,92 +16,16 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from minipoet.checks import SEEDS, as_path, expect, is_number, is_whole, shown
+from minipoet.checks import as_path, each, expect, is_number, shown
 from minipoet.files import reason, write_text_atomic
 from minipoet.training.folder import alone
-
-Candidate = dict[str, Any]  # settings by name, as JSON has them: numbers, strings, lists
-
-
-class Choice:
-    """One of some values, each as likely as the others."""
-
-    def __init__(self, *values: Any):
-        if not values:
-            raise ValueError("A Choice needs at least one value: Choice(1, 2, 3).")
-        self.values = values
-
-    def draw(self, random: np.random.Generator, drawn: Candidate) -> Any:
-        return self.values[int(random.integers(len(self.values)))]
-
-    def __repr__(self) -> str:
-        return f"Choice({', '.join(map(repr, self.values))})"
-
-
-class LogUniform:
-    """A number between two, any factor as likely as the others; of three digits, so that it can be read and typed."""
-
-    def __init__(self, low: float, high: float):
-        if not (is_number(low) and is_number(high) and 0 < low <= high):
-            raise ValueError(f"LogUniform needs 0 < low ≤ high, got {shown(low)} and {shown(high)}.")
-        self.low, self.high = low, high
-
-    def draw(self, random: np.random.Generator, drawn: Candidate) -> float:
-        return float(f"{math.exp(random.uniform(math.log(self.low), math.log(self.high))):.3g}")
-
-    def __repr__(self) -> str:
-        return f"LogUniform({self.low!r}, {self.high!r})"
-
-
-class Given:
-    """What may be drawn depends on a setting that was drawn before: Given("optimizer", {"sgd": …, "adamw": …})."""
-
-    def __init__(self, name: str, cases: Mapping[Any, Choice | LogUniform]):
-        expect(cases, Mapping, "The cases of Given", f"what to draw by values of {shown(name)}")
-        self.name, self.cases = name, dict(cases)
-
-    def draw(self, random: np.random.Generator, drawn: Candidate) -> Any:
-        if self.name not in drawn or drawn[self.name] not in self.cases:
-            came = f"{self.name} = {shown(drawn[self.name])}" if self.name in drawn else f"no {self.name} before it"
-            raise ValueError(f"Given({self.name!r}) has cases for {', '.join(map(repr, self.cases))}; there is {came}.")
-        return self.cases[drawn[self.name]].draw(random, drawn)
-
-    def __repr__(self) -> str:
-        return f"Given({self.name!r}, {self.cases!r})"
-
-
-Space = Mapping[str, Choice | LogUniform | Given]
-
-
-def draw(space: Space, seed: int, number: int) -> Candidate:
-    """Candidate `number`, counted from 0, of a search: the same one for the same space, seed and number.
-
-    So a longer search begins with the candidates of the shorter one. Raises ValueError for a space that is none.
-    """
-    if not (is_whole(seed, 0, SEEDS) and is_whole(number)):
-        raise ValueError(f"seed and number must be whole numbers from 0, got {shown(seed)} and {shown(number)}.")
-    expect(space, Mapping, "The space", "what may be drawn by name, {name: Choice(...)}")
-    random, drawn = np.random.default_rng((seed, number)), Candidate()
-    for name, values in space.items():
-        expect(values, (Choice, LogUniform, Given), f"space[{name!r}]", "a Choice, a LogUniform or a Given")
-        drawn[name] = values.draw(random, drawn)
-    return drawn
-
-
-def grid(axes: Mapping[str, Sequence[Any]]) -> list[Candidate]:
-    """Every combination, the last axis changing fastest. Raises ValueError for an axis without values."""
-    expect(axes, Mapping, "The grid", "values by name, {name: [value, ...]}")
-    for name, values in axes.items():
-        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-            raise ValueError(f"The axis {name!r} of a grid must be a list of values, got {shown(values)}.")
-    return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+from minipoet.training.space import Candidate
 
 
 @dataclass(frozen=True)
@@ -142,7 +62,9 @@ def search(
     path = as_path(path, "The file of a search")
     if not callable(evaluate):
         raise ValueError(f"evaluate must be a function that tries a candidate, got {shown(evaluate)}.")
-    keyed = {_key(candidate): candidate for candidate in (candidates := list(candidates))}
+    expect(about, Mapping, "about", "what the search is about, {name: value}")
+    candidates = list(each(candidates, dict, "The candidates", "settings by name, {name: value}"))
+    keyed = {_key(candidate): candidate for candidate in candidates}
     with alone(path.parent):
         done = {_key(trial.candidate): trial for trial in _begin(path, json.loads(_line({"search": dict(about)})))}
         for key, candidate in keyed.items():
@@ -156,7 +78,6 @@ def search(
 
 def _key(candidate: Candidate) -> str:
     """The same text for the same candidate. Raises ValueError for one that JSON cannot hold."""
-    expect(candidate, dict, "A candidate", "settings by name, {name: value}")
     return _line(candidate, sort_keys=True)
 
 
@@ -164,7 +85,9 @@ def _line(value: Any, sort_keys: bool = False) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, sort_keys=sort_keys) + "\n"
     except (TypeError, ValueError) as error:
-        raise ValueError(f"A search is of plain values, numbers, strings and lists, that JSON can hold: {error}.") from error
+        raise ValueError(
+            f"A search is of plain values, numbers, strings and lists, that JSON can hold: {error}."
+        ) from error
 
 
 def _try(candidate: Candidate, evaluate: Callable[[Candidate], dict[str, Any]]) -> Trial:
@@ -190,27 +113,22 @@ def _try(candidate: Candidate, evaluate: Callable[[Candidate], dict[str, Any]]) 
 def _begin(path: Path, first: dict[str, Any]) -> list[Trial]:
     """The trials that the file has; a new file gets its first line. A last line that a kill cut short is taken off."""
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-    except (OSError, ValueError) as error:
-        why = reason(error, path) if isinstance(error, OSError) else "it is no text"
-        raise type(error)(f"{path} cannot be read ({why}): expected the file of a search.") if isinstance(
-            error, OSError
-        ) else ValueError(f"{path} cannot be read ({why}): expected the file of a search.") from error
-    whole = text[: text.rfind("\n") + 1]
-    lines = [_parsed(path, number, line) for number, line in enumerate(whole.splitlines(), start=1)]
-    if not lines:
-        if text and not text.startswith('{"search"'):
-            raise ValueError(f"{path} is not the file of a search: choose another.")
+        content = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise type(error)(f"{path} cannot be read ({reason(error, path)}): expected the file of a search.") from error
+    whole = content[: content.rfind(b"\n") + 1]
+    lines = [_parsed(path, number, line) for number, line in enumerate(whole.split(b"\n")[:-1], start=1)]
+    if not content:
         write_text_atomic(path, _line(first))
         return []
-    _refuse_other(path, lines[0], first)
+    _refuse_other(path, lines[0] if lines else None, first)
     trials = [_trial(path, number, line) for number, line in enumerate(lines[1:], start=2)]
-    if whole != text:
-        write_text_atomic(path, whole)
+    if whole != content:
+        write_text_atomic(path, whole.decode())
     return trials
 
 
-def _parsed(path: Path, number: int, line: str) -> Any:
+def _parsed(path: Path, number: int, line: bytes) -> Any:
     try:
         return json.loads(line)
     except ValueError as error:
@@ -220,7 +138,8 @@ def _parsed(path: Path, number: int, line: str) -> Any:
 def _trial(path: Path, number: int, line: Any) -> Trial:
     try:
         trial = Trial(**line)
-        if trial.status in ("failed", "diverged") or (trial.status == "done" and is_number(trial.score)):
+        failed = trial.status in ("failed", "diverged")
+        if isinstance(trial.candidate, dict) and (failed or (trial.status == "done" and is_number(trial.score))):
             return trial
     except (TypeError, KeyError):
         pass
@@ -243,7 +162,7 @@ def _refuse_other(path: Path, then: Any, now: dict[str, Any]) -> None:
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """{"space": {"lr": 1}} -> {"space.lr": 1}: what changed is told by its own name."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
         flat |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
     return flat
@@ -265,8 +184,23 @@ def ranked(trials: Iterable[Trial]) -> list[Trial]:
     return sorted((trial for trial in trials if trial.status == "done"), key=lambda trial: trial.score)
 
 
+def explained(groups: Sequence[Any], scores: Sequence[float]) -> float:
+    """The share of the spread of the scores' places that lies between groups and not within them: η² of the places.
+
+    By chance alone k groups of n scores have (k − 1) / (n − 1). Raises ValueError for scores that are all equal, and
+    for lists that are not of one length.
+    """
+    if len(groups) != len(scores):
+        raise ValueError(f"Each score needs a group, got {len(groups)} groups and {len(scores)} scores.")
+    places = np.array(_places(scores)) - (len(scores) - 1) / 2
+    if not places.any():
+        raise ValueError("Scores that are all equal have no spread to explain.")
+    members = [places[[one == group for one in groups]] for group in dict.fromkeys(groups)]
+    return float(sum(len(some) * some.mean() ** 2 for some in members) / (places * places).sum())
+
+
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's ρ: 1 if two scores of the same things order them alike, −1 if the other way round, 0 if as chance does.
+    """Spearman's ρ: 1 if two scores of the same things order them alike, −1 if the other way round, 0 by chance.
 
     Equal values share the mean of their places. Raises ValueError for lists that are not of one length, or too short,
     and for scores that are all equal.
