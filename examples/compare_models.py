@@ -32,7 +32,7 @@ from minipoet.training import Streams, TrainSettings, train
 
 CELLS = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 RECURRENT = ("letters-rnn", "letters-gru", "letters-lstm", "words-gru", "words-lstm", "bpe-lstm")
-WINDOWS = {"letters": (64, 1024), "words": (24, 256), "bpe": (24, 256)}  # tokens in training and in measuring
+WINDOWS = {"letters": (64, 1024), "words": (32, 256), "bpe": (64, 256)}  # tokens in training and in measuring
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def learn(name: str, verse: Verse, args: argparse.Namespace):
     torch.manual_seed(args.seed)
     model = CELLS[cell](RNNConfig(
         vocab_size=tokenizer.vocab_size, n_embd=args.hidden, n_hidden=args.hidden, dropout=args.dropout,
-        tie_word_embeddings=unit != "letters",
+        tie_word_embeddings=unit == "words",
     )).to(args.device)  # fmt: skip
     streams = Streams(encode_texts(tokenizer, verse.train), WINDOWS[unit][0], args.rows, args.seed)
     settings = TrainSettings(

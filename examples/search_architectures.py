@@ -30,13 +30,13 @@ from search_report import draw_search, told_briefly, told_confirmed, told_search
 
 from minipoet.checks import as_device
 from minipoet.command import run
-from minipoet.evaluation import Likelihood, Spelling, likelihood, unseen_letters
+from minipoet.evaluation import Likelihood, Spelling, likelihood, unknown_cost
 from minipoet.files import write_json_atomic, write_text_atomic
 from minipoet.models import count_parameters
 from minipoet.models.ngram import NGram
 from minipoet.models.rnn import GRU, LSTM, RNN, RNNConfig
 from minipoet.models.window import WindowMLP, WindowMLPConfig
-from minipoet.text import corpus_sha256, drop_duplicates, read_corpus, read_poems, split_by_work
+from minipoet.text import corpus_sha256, drop_duplicates, read_corpus, split_by_work
 from minipoet.tokenization import CharTokenizer, WordTokenizer, encode_texts
 from minipoet.training import Batches, Streams, TrainingDiverged, TrainSettings, train
 from minipoet.training.search import Trial, ranked, search
@@ -61,10 +61,7 @@ GRID = {"n_layer": (1, 2), "rows": (8, 32), "optimizer": ("adamw", "sgd")}
 REST = {"n_hidden": 64, "n_embd": 32, "dropout": 0.1}  # of a grid; its learning rates are the middles of SPACE's
 WINDOW, RATE = {"Linear": 8}, {"adamw": 3e-3, "rmsprop": 1e-3, "sgd": 0.1}
 LENGTH = 64  # tokens a row of a Linear's batches; a recurrent model's rows are as long as its window
-CONTEXT, ROWS = (
-    512,
-    64,
-)  # of the tokens that a model is measured on at a time
+MEASURE = {"context": 512, "rows": 64}  # of tokens that a model is measured on at a time
 ORDER = 4  # of the n-gram that candidates are compared with
 SEEDS, RATES = (1, 2), (1 / 3, 3)  # of the best of each type, with --confirm: other seeds, other learning rates
 
@@ -80,7 +77,7 @@ def arguments() -> argparse.Namespace:
     add("--grid", choices=TYPES, metavar="TYPE", help=f"all of GRID for one type instead: {', '.join(TYPES)}")
     add("--poems", type=int, default=30, help="a candidate learns from so many, drawn by --seed (default: %(default)s)")
     add("--epochs", type=int, default=20, help="of each candidate (default: %(default)s)")
-    add("--tokens", type=int, help="a candidate learns from at most so many, instead of --epochs")
+    add("--tokens", type=int, help="a candidate learns from so many, instead of --epochs")
     add("--confirm", type=int, default=0, metavar="K", help="then the best K of each type on all the verse")
     add("--others", type=int, default=4, help="and so many others, evenly from the ranking (default: %(default)s)")
     add("--times", type=float, default=2, help="there, so many times as many steps (default: %(default)g)")
@@ -98,6 +95,8 @@ def arguments() -> argparse.Namespace:
              for name in least if getattr(args, name) < least[name]]  # fmt: skip
     if not 0 < args.times < math.inf:
         wrong.append(f"--times must be a number above 0, got {args.times}")
+    if not 0 < args.test < 1:
+        wrong.append(f"--test is a share of the held-out verse, above 0 and below 1, got {args.test:g}")
     if wrong:
         raise ValueError(f"{'; '.join(wrong)}.")
     as_device(args.device)
@@ -117,7 +116,7 @@ class Measured(NamedTuple):
     spelt: float
 
     def by(self, model: torch.nn.Module, breaks: Sequence[int]) -> Likelihood:
-        found = likelihood(model, self.ids, self.characters, CONTEXT, ROWS, breaks)
+        found = likelihood(model, self.ids, self.characters, breaks=breaks, **MEASURE)
         if not math.isfinite(found.nll):
             raise TrainingDiverged(f"The loss on held-out verse is {found.loss}: try a smaller learning rate.")
         return found
@@ -140,23 +139,20 @@ class Data(NamedTuple):
 
 def read(args: argparse.Namespace) -> Data:
     """The verse, divided by work into training, validation and test, as ids."""
-    named = args.corpus in ("embedded", "pushkin")
-    poems, _ = drop_duplicates(read_corpus(args.corpus) if named else read_poems(args.corpus, args.author))
+    poems, _ = drop_duplicates(read_corpus(args.corpus, args.author))
     split = split_by_work(poems, args.validation, args.split_seed)
     held_out = split_by_work(split.validation, args.test, args.split_seed)
     texts = [poem.text for poem in split.train]
     if args.poems > len(texts):
         raise ValueError(f"--poems must be at most {len(texts)}, all that there are to learn from; got {args.poems}.")
-    if args.unit == "words":
-        tokenizer = WordTokenizer.from_texts(texts)
-        spelling = Spelling(word for text in texts for word in tokenizer.unknown(text))
-    else:
-        tokenizer = CharTokenizer.from_texts(texts, unk=True)
+    words = args.unit == "words"
+    tokenizer = WordTokenizer.from_texts(texts) if words else CharTokenizer.from_texts(texts, unk=True)
+    rare = [word for text in texts for word in tokenizer.unknown(text)]
+    spelling = Spelling(rare) if rare else None
 
     def measured(verse: list[str]) -> Measured:
-        lacking = [piece for text in verse for piece in tokenizer.unknown(text)]
-        spelt = sum(map(spelling.nll, lacking)) if args.unit == "words" else unseen_letters(lacking)
-        return Measured(encode_texts(tokenizer, verse), sum(len(text) + 1 for text in verse), spelt)
+        characters = sum(len(text) + 1 for text in verse)
+        return Measured(encode_texts(tokenizer, verse), characters, unknown_cost(tokenizer, verse, spelling))
 
     part = random.Random(args.seed).sample(texts, args.poems)
     validation, test = ([poem.text for poem in side] for side in (held_out.train, held_out.validation))
@@ -174,9 +170,8 @@ def read(args: argparse.Namespace) -> Data:
 def build(candidate: Candidate, vocab_size: int) -> torch.nn.Module:
     """The model of a candidate; its start values are its seed's."""
     torch.manual_seed(candidate["seed"])
-    sizes = {name: candidate[name] for name in ("n_layer", "n_hidden", "n_embd", "dropout")} | {
-        "vocab_size": vocab_size
-    }
+    sizes = {name: candidate[name] for name in ("n_layer", "n_hidden", "n_embd", "dropout")}
+    sizes["vocab_size"] = vocab_size
     if candidate["layer"] == "Linear":
         return WindowMLP(WindowMLPConfig(window=candidate["window"], **sizes))
     return RECURRENT[candidate["layer"]](RNNConfig(**sizes))
@@ -193,10 +188,8 @@ def evaluate(candidate: Candidate, data: Data, args: argparse.Namespace) -> dict
 
     part = batches(data.part)
     epoch = part.steps_per_epoch()
-    steps = args.epochs * epoch
-    if args.tokens is not None:
-        steps = min(steps, max(1, round(args.tokens * epoch / part.epoch_tokens())))
-    steps = max(1, round(steps * candidate["times"]))
+    epochs = args.epochs if args.tokens is None else args.tokens / part.epoch_tokens()
+    steps = max(1, round(epochs * epoch * candidate["times"]))
     settings = TrainSettings(
         steps=steps, lr=candidate["lr"], optimizer=candidate["optimizer"], warmup=min(20, steps // 10),
         evaluate_every=max(1, round(epoch * candidate["times"])), save_every=steps, precision="fp32", seed=seed,

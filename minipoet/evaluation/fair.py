@@ -46,9 +46,10 @@ def unknown_cost(tokenizer: Tokenizer, texts: Sequence[str], spelling: Spelling 
     """
     expect_tokenizer(tokenizer)
     expect(spelling, (Spelling, type(None)), "spelling", "a Spelling or None", "Spelling(words) learns one")
+    texts = list(each(texts, str, "The texts", "strings"))
     if getattr(tokenizer, "unk_id", None) is None:
         return 0.0
-    unknown = [piece for text in each(texts, str, "The texts", "strings") for piece in tokenizer.unknown(text)]  # type: ignore[attr-defined]
+    unknown = [piece for text in texts for piece in tokenizer.unknown(text)]  # type: ignore[attr-defined]
     if isinstance(tokenizer, CharTokenizer):
         return unseen_letters(unknown)
     if spelling is None and unknown:
