@@ -2,8 +2,7 @@
 
 import pytest
 
-from minipoet import plots
-from minipoet.plots import plot_history, plot_study
+from minipoet.plots import figure, plot_history, plot_study, runs
 from minipoet.training import History
 
 
@@ -21,7 +20,8 @@ def example(validation: bool = True) -> History:
 def drawn(monkeypatch):
     """The figures that were saved."""
     figures = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
+    for module in (figure, runs):
+        monkeypatch.setattr(module, "save_figure", lambda figure, path: figures.append(figure))
     return figures
 
 
@@ -58,8 +58,8 @@ def test_history_without_validation_is_drawn(drawn):
 
 
 def test_smoothing_is_a_weighted_mean_of_what_was():
-    assert plots._smooth([1.0, 0.0]) == pytest.approx([1.0, 0.9 / 1.9])
-    assert plots._smooth([3.0] * 5) == pytest.approx([3.0] * 5)
+    assert runs._smooth([1.0, 0.0]) == pytest.approx([1.0, 0.9 / 1.9])
+    assert runs._smooth([3.0] * 5) == pytest.approx([3.0] * 5)
 
 
 def test_history_without_steps_is_refused():

@@ -164,15 +164,16 @@ def test_reading_nothing_changes_nothing(family, inputs):
 @every_input
 def test_reordered_and_repeated_caches_go_on_as_their_rows_did(family, inputs):
     model, (ids, segments) = tiny(family, inputs=inputs), random_rows(2)
-    segments[:, -1] = 1  # what the next tokens, without segments, go on with
+    segments[:, -1] = torch.tensor([21, 22, 23, 24])  # each row ends in another text, and goes on with it
     rows, more = torch.tensor([2, 2, 0, 0]), torch.randint(V, (4, 2), generator=torch.Generator().manual_seed(1))
+    marks = segments[rows, -1:].repeat(1, 2)
     with torch.no_grad():
         cache, expected = model.new_cache(4), model.new_cache(4)
         model(ids, cache, segments)
         cache.reorder(torch.tensor([2, 0]))
         cache.repeat(2)
         model(ids[rows], expected, segments[rows])
-        assert_logits_equal(model(more, cache), model(more, expected))
+        assert_logits_equal(model(more, cache, marks), model(more, expected, marks))
     assert cache.batch_size == 4
 
 

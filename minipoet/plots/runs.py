@@ -1,19 +1,14 @@
-"""Figures of a run. matplotlib is imported when the first is drawn: importing minipoet stays quick."""
+"""Figures of training runs: the course of one, and what several gave."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from minipoet.checks import as_path, expect, expect_whole, is_number, shown
-from minipoet.evaluation.frequencies import Frequencies
-from minipoet.files import atomic_path
+from minipoet.checks import as_path, expect, is_number, shown
+from minipoet.plots.figure import COLORS, finish, save_figure
 from minipoet.training import History
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def plot_history(history: History, path: str | Path, title: str = "", unit: str = "nats per token") -> None:
@@ -99,136 +94,6 @@ def plot_study(
     save_figure(figure, path)
 
 
-def _check_curves(curves: Mapping[str, Sequence[tuple[float | str, float, float]]]) -> None:
-    """Raise ValueError for anything but lists of (setting, mean, standard deviation) by label."""
-    expect(curves, Mapping, "curves", "points by label, {label: [(setting, mean, deviation), ...]}")
-    for label, points in curves.items():
-        for point in points if isinstance(points, Sequence) else [points]:
-            if not isinstance(point, Sequence) or len(point) != 3 or not all(map(is_number, point[1:])):
-                raise ValueError(f"A point must be (setting, mean, standard deviation), got {point!r} in {label!r}.")
-
-
-def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG or whatever its suffix says, all or nothing."""
-    path = as_path(path, "The picture")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130, format=path.suffix.lstrip(".") or "png")
-
-
-def _smooth(values: list[float], weight: float = 0.9) -> list[float]:
-    """Exponential mean, corrected for its start."""
-    smoothed, total, norm = [], 0.0, 0.0
-    for value in values:
-        total, norm = weight * total + value, weight * norm + 1
-        smoothed.append(total / norm)
-    return smoothed
-
-
-COLORS = ("#1f4e8c", "#b5471b", "#3c7d4b", "#7a5195", "#b8860b", "#2a9d9d", "#c2569b", "#444444")
-
-
-def plot_ranks(curves: Mapping[str, Frequencies], path: str | Path, title: str = "") -> None:
-    """Draw how often each type stands against its rank, both axes logarithmic: Zipf's law is a straight line.
-
-    Types that no text has are left out. Raises ValueError for no curves.
-    """
-    lines = {label: (range(1, found.types + 1), found.counts) for label, found in _each_counted(curves)}
-    _draw_lines(lines, path, title, "rank of the type", "how often it stands", log="xy")
-
-
-def plot_rising(curves: Mapping[str, Frequencies], path: str | Path, title: str = "") -> None:
-    """Draw the counts in rising order against the share of the types passed, so that all curves are equally long.
-
-    Over 50 % stands the count of the middle type. Raises ValueError for no curves.
-    """
-    lines = {
-        label: ([100 * place / found.types for place in range(1, found.types + 1)], found.rising)
-        for label, found in _each_counted(curves)
-    }
-    _draw_lines(lines, path, title, "types from the rarest on, % of all", "how often it stands", log="y")
-
-
-def plot_rare(curves: Mapping[str, Frequencies], path: str | Path, title: str = "", most: int = 1000) -> None:
-    """Draw the share of the types that are seen fewer than k times, k from 1 to `most`. ValueError for no curves."""
-    expect_whole(2, most=most)
-    ks = sorted({round(most ** (step / 100)) for step in range(101)})
-    lines = {label: (ks, [100 * found.share_below(k) for k in ks]) for label, found in _each_counted(curves)}
-    _draw_lines(lines, path, title, "k", "types seen fewer than k times, %", log="x")
-
-
-def plot_vocabularies(
-    points: Mapping[str, Sequence[tuple[float, float, str]]],
-    path: str | Path,
-    title: str = "",
-    x: str = "",
-    y: str = "",
-    enough: float | None = None,
-) -> None:
-    """Draw vocabularies as points (x, y, name), a line through those of one label.
-
-    enough: a dashed line at this y. Raises ValueError for no points.
-    """
-    from matplotlib.figure import Figure
-
-    path = as_path(path, "The picture")
-    expect(points, Mapping, "points", "points by label, {label: [(x, y, name), ...]}")
-    for label, places in points.items():
-        for place in places if isinstance(places, Sequence) else [places]:
-            if not isinstance(place, tuple) or len(place) != 3 or not all(map(is_number, place[:2])):
-                raise ValueError(f"A vocabulary must be (x, y, name), got {shown(place)} in {label!r}.")
-    if not any(points.values()):
-        raise ValueError("There is no vocabulary to draw.")
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    for (label, places), color in zip(points.items(), cycle(COLORS)):
-        axes.plot([at for at, _, _ in places], [value for _, value, _ in places], color=color, marker="o", label=label)
-        for at, value, name in places:
-            axes.annotate(name, (at, value), xytext=(5, 5), textcoords="offset points", fontsize="small", color=color)
-    if enough is not None:
-        axes.axhline(enough, color="#666666", linestyle="--", linewidth=1)
-    axes.margins(x=0.08, y=0.1)
-    _finish(figure, path, title, x, y)
-
-
-def _each_counted(curves: Mapping[str, Frequencies]) -> Iterable[tuple[str, Frequencies]]:
-    """The curves. Raises ValueError for none, and for what are no Frequencies."""
-    expect(curves, Mapping, "curves", "Frequencies by label, {label: frequencies(texts)}")
-    if not curves:
-        raise ValueError("There are no counts to draw.")
-    for label, found in curves.items():
-        expect(found, Frequencies, f"The curve {label!r}", "Frequencies", "frequencies(texts) gives them")
-    return curves.items()
-
-
-def _draw_lines(
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: str | Path, title: str, x: str, y: str, log: str
-) -> None:
-    """Draw lines (xs, ys) by label. log: the axes that are logarithmic, of "xy"; there a 0 is left out."""
-    from matplotlib.figure import Figure
-
-    path = as_path(path, "The picture")
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    for (label, (xs, ys)), color in zip(lines.items(), cycle(COLORS)):
-        axes.plot(xs, ys, color=color, linewidth=1.6, label=label)
-    if "x" in log:
-        axes.set_xscale("log", nonpositive="mask")
-    if "y" in log:
-        axes.set_yscale("log", nonpositive="mask")
-    _finish(figure, path, title, x, y)
-
-
-def _finish(figure: Figure, path: Path, title: str, x: str, y: str) -> None:
-    """Title, names of the axes, grid and legend; then the file."""
-    (axes,) = figure.axes
-    axes.set_title(title)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(alpha=0.25)
-    figure.legend(loc="outside upper right", ncols=3, fontsize="small", frameon=False)
-    save_figure(figure, path)
-
-
 def plot_bars(values: Mapping[str, float], path: str | Path, title: str = "", x: str = "") -> None:
     """Draw a bar a name, the first on top, its value beside it. Raises ValueError for no values."""
     from matplotlib.figure import Figure
@@ -302,7 +167,16 @@ def plot_points(
     for (label, places), color, marker in zip(points.items(), cycle(COLORS), cycle("os^Dv")):
         axes.plot(*zip(*places, strict=True), color=color, marker=marker, linestyle="none", label=label)
     axes.set(**{f"{axis}scale": "log" for axis in log})
-    _finish(figure, path, title, x, y)
+    finish(figure, path, title, x, y)
+
+
+def _check_curves(curves: Mapping[str, Sequence[tuple[float | str, float, float]]]) -> None:
+    """Raise ValueError for anything but lists of (setting, mean, standard deviation) by label."""
+    expect(curves, Mapping, "curves", "points by label, {label: [(setting, mean, deviation), ...]}")
+    for label, points in curves.items():
+        for point in points if isinstance(points, Sequence) else [points]:
+            if not isinstance(point, Sequence) or len(point) != 3 or not all(map(is_number, point[1:])):
+                raise ValueError(f"A point must be (setting, mean, standard deviation), got {point!r} in {label!r}.")
 
 
 def _check_points(points: Mapping[str, Sequence[tuple[float, float]]]) -> None:
@@ -316,3 +190,12 @@ def _check_points(points: Mapping[str, Sequence[tuple[float, float]]]) -> None:
         for place in places:
             if not isinstance(place, tuple) or len(place) != 2 or not all(map(is_number, place)):
                 raise ValueError(f"A point must be (x, y), got {place!r} in {label!r}.")
+
+
+def _smooth(values: list[float], weight: float = 0.9) -> list[float]:
+    """Exponential mean, corrected for its start."""
+    smoothed, total, norm = [], 0.0, 0.0
+    for value in values:
+        total, norm = weight * total + value, weight * norm + 1
+        smoothed.append(total / norm)
+    return smoothed
