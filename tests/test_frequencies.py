@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minipoet.evaluation import Frequencies, counts_by_size, frequencies
-from minipoet.plots import counts, figure, plot_ranks, plot_rare, plot_rising, plot_vocabularies
+from minipoet.plots import plot_ranks, plot_rare, plot_rising, plot_vocabularies
 from minipoet.text import read_corpus
 from minipoet.tokenization import BPETokenizer, train_bpe
 
@@ -156,8 +156,7 @@ def test_a_mistake_gets_one_sentence(mistake, message, tmp_path, monkeypatch):
 def drawn(monkeypatch):
     """The figures that were saved."""
     figures = []
-    for module in (figure, counts):
-        monkeypatch.setattr(module, "save_figure", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("minipoet.plots.figure.save_figure", lambda figure, path: figures.append(figure))
     return figures
 
 

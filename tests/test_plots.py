@@ -2,7 +2,7 @@
 
 import pytest
 
-from minipoet.plots import figure, plot_history, plot_study, runs
+from minipoet.plots import plot_history, plot_study, runs
 from minipoet.training import History
 
 
@@ -20,8 +20,8 @@ def example(validation: bool = True) -> History:
 def drawn(monkeypatch):
     """The figures that were saved."""
     figures = []
-    for module in (figure, runs):
-        monkeypatch.setattr(module, "save_figure", lambda figure, path: figures.append(figure))
+    for module in ("figure", "runs"):
+        monkeypatch.setattr(f"minipoet.plots.{module}.save_figure", lambda figure, path: figures.append(figure))
     return figures
 
 
