@@ -56,7 +56,8 @@ def row(place: int, trial: Trial) -> dict[str, Any]:
     """A line of the table."""
     found, settings = trial.found, {name: trial.candidate[name] for name in SHOWN}
     return {
-        "place": place, "candidate": trial.candidate["number"], **settings, "parameters": found["parameters"],
+        "place": place, "candidate": trial.candidate["number"], **settings,
+        "parameters": found["parameters"], "steps": found["steps"],
         "best epoch": f"{found['best_step'] / found['epoch']:.0f}", "perplexity": f"{found['perplexity']:.2f}",
         "bits per character": f"{found['score']:.3f}", "seconds": f"{found['seconds']:.0f}",
     }  # fmt: skip

@@ -12,6 +12,7 @@ import torch
 from test_example_vocabulary import load_example
 from test_examples import run_example
 
+from minipoet import plots
 from minipoet.command import run
 from minipoet.models.rnn import LSTM
 from minipoet.models.window import WindowMLP
@@ -212,6 +213,63 @@ def test_best_of_each_type_and_others_from_the_whole_ranking_are_chosen(example)
     assert all((one["on"], one["times"]) == ("all", 3) for one in wanted["all"])
     assert [(one["number"], one["seed"]) for one in wanted["seeds"]] == [(0, 1), (0, 2), (1, 1), (1, 2)]
     assert [(one["number"], one["lr"]) for one in wanted["rates"]] == [(0, 0.00333), (0, 0.03), (1, 0.00333), (1, 0.03)]
+
+
+# What is told
+
+
+def test_seeds_and_rates_by_hand(example):
+    """The best of a type scored 3.0 at 0.01; other seeds 3.2 and 3.1; other rates 3.5 and 2.9."""
+    report = sys.modules["search_report"]
+    best = scored(7, "GRU", 3.0)
+    seeds = [scored(7, "GRU", score) for score in (3.2, 3.1)]
+    rates = [Trial(best.candidate | {"lr": lr}, "done", {"score": score}) for lr, score in ((0.03, 2.9), (0.003, 3.5))]
+    row = report.seeds_and_rates(best, seeds, rates)
+    assert (row["layer"], row["candidate"], row["mean"], row["range"]) == ("GRU", 7, "3.100", "0.200")
+    assert row["bits by learning rate"] == "0.003: 3.500, 0.01: 3.000, 0.03: 2.900"
+    assert row["range "] == "0.600"
+
+
+def test_learning_rates_are_compared_within_an_optimiser(example):
+    tried = [("sgd", 0.5), ("adamw", 0.001), ("sgd", 0.1), ("adamw", 0.003), ("sgd", 0.9), ("adamw", 0.002)]
+    found = [Trial({"optimizer": name, "lr": lr}, "done", {"score": 1.0}) for name, lr in tried]
+    assert sys.modules["search_report"].thirds(found) == [1, 0, 0, 2, 2, 1]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were saved."""
+    figures = []
+    for module in ("figure", "runs"):
+        monkeypatch.setattr(f"minipoet.plots.{module}.save_figure", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def test_the_best_curves_have_colours_and_names_and_lie_on_top(drawn):
+    plots.plot_trials({name: [(0, 9.0), (1, 2.0)] for name in "abcd"}, "p.png", "Title", named=2)
+    (axes,) = drawn[0].axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+    assert len({line.get_color() for line in axes.lines}) == 3
+    heights = [line.get_zorder() for line in axes.lines]
+    assert heights == sorted(heights, reverse=True)
+
+
+def test_points_of_a_label_are_drawn_together(drawn):
+    plots.plot_points({"RNN": [(1, 2.0), (10, 3.0)], "GRU": [(5, 4.0)]}, "p.png", log="x")
+    (axes,) = drawn[0].axes
+    assert [list(line.get_xydata()[0]) for line in axes.lines] == [[1, 2], [5, 4]]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [([1], "points by label"), ({}, "no points"), ({"a": []}, "got list in 'a'"), ({"a": [1]}, "(x, y), got 1 in 'a'")],
+)
+@pytest.mark.parametrize("plot", [plots.plot_trials, plots.plot_points])
+def test_what_are_no_points_is_told(plot, points, message):
+    with pytest.raises(ValueError) as error:
+        plot(points, "p.png")
+    assert message in str(error.value)
 
 
 # Mistakes

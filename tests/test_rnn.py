@@ -470,3 +470,11 @@ def test_a_config_of_another_type_is_refused(family):
 def test_what_is_no_ids_of_the_vocabulary_is_refused(inputs, ids):
     with pytest.raises(ValueError, match="A model reads|The ids go from"):
         tiny(inputs=inputs)(ids)
+
+
+def test_a_cache_of_other_texts_and_segments_of_another_shape_are_refused():
+    model, ids = tiny(), torch.tensor([[1, 2], [3, 4]])
+    with pytest.raises(ValueError, match=r"cache is that of 3 texts, but 2 rows were given .*model\.new_cache\(2\)"):
+        model(ids, model.new_cache(3))
+    with pytest.raises(ValueError, match=r"Segments .* got \(2, 3\) beside ids of \(2, 2\)"):
+        model(ids, segments=torch.ones(2, 3, dtype=torch.long))

@@ -55,7 +55,16 @@ class StateCache:
 def marks(
     ids: Tensor, cache: StateCache | None, segments: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """(new, real, last), as `follow` gives them, of (B, T) ids; all None where every row just goes on with its text."""
+    """(new, real, last), as `follow` gives them, of (B, T) ids; all None where every row just goes on with its text.
+
+    Raises ValueError for a cache of another number of texts, and segments of another shape.
+    """
+    if cache is not None and cache.batch_size != len(ids):
+        rows = f"{len(ids)} rows were given to read: model.new_cache({len(ids)})"
+        raise ValueError(f"The cache is that of {cache.batch_size} texts, but {rows}.")
+    if segments is not None and segments.shape != ids.shape:
+        came = f"{tuple(segments.shape)} beside ids of {tuple(ids.shape)}"
+        raise ValueError(f"Segments say of each id which text it is of, so they have the same shape; got {came}.")
     before = None if cache is None else cache.segment
     if segments is None and before is None:
         return None, None, None

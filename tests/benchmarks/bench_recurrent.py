@@ -42,7 +42,7 @@ def arguments() -> argparse.Namespace:
     add("--tokens", type=count, default=500, help="to write (default: %(default)s)")
     args = options.parse_args()
     if args.quick:
-        args.width, args.length, args.rows, args.tokens, args.rounds = 32, 16, 4, 20, min(args.rounds, 2)
+        args.width, args.length, args.rows, args.tokens, args.rounds = 32, 16, 8, 20, min(args.rounds, 2)
     return args
 
 
