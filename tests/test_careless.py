@@ -17,12 +17,15 @@ from minipoet.evaluation import (
     CopyIndex,
     Copying,
     Frequencies,
+    Likelihood,
     Repetition,
     Spelling,
     counts_by_size,
+    fair_bits,
     frequencies,
     likelihood,
     repetition,
+    unknown_cost,
     unseen_letters,
 )
 from minipoet.files import read_json, write_text_atomic
@@ -83,6 +86,10 @@ def run(folder, model=None, batches=None, settings=None, **options):
     return train(model or tiny_gpt2(), batches or tiny_batches(), settings, folder, quiet=True, **options)
 
 
+def small_lstm():
+    return LSTM(RNNConfig(5, n_embd=4, n_hidden=4, n_layer=1))
+
+
 def ids(model=None, prompts=((1,),), settings=None, **options):
     return generate_ids(model or tiny_gpt2(), prompts, settings or SamplingSettings(max_new_tokens=2), **options)
 
@@ -91,6 +98,8 @@ def folder_with(content: str) -> str:
     write_text_atomic("m/config.json", content)
     return "m"
 
+
+CHARS, WORDS = CharTokenizer.from_texts(["дом"]), WordTokenizer.from_texts(["дом"], 1)
 
 # The call, in an empty folder with a file "a.txt", and words that its error must have.
 MISTAKES = [
@@ -277,6 +286,12 @@ MISTAKES = [
     (lambda: train_word2vec(None, 5), "The texts must be lists of token ids"),
     (lambda: nearest(torch.zeros(5, 2), 0), "has no vector: it is not in the texts, or was ignored."),
     (lambda: nearest(torch.ones(5, 2), "конь"), "An id must be a whole number below 5, got 'конь'."),
+    (lambda: fair_bits(2.5, CHARS, ["дом"]), "The likelihood must be a Likelihood, got 2.5"),
+    (lambda: fair_bits(Likelihood(1.0, 3, 3), CHARS, ["дом"]), "is of 3 tokens, but these texts have 4"),
+    (lambda: unknown_cost(WORDS, ["я"]), "give a Spelling of the words that it lacks"),
+    (lambda: unknown_cost(WORDS, "я"), "must be a list of strings, got one string"),
+    (lambda: unknown_cost(WORDS, ["я"], ["я"]), "spelling must be a Spelling or None, got list"),
+    (lambda: unknown_cost(None, ["я"]), "The tokenizer must be one of minipoet's, got None"),
     # recurrent and windowed models
     (lambda: WindowMLP(None), "must be a WindowMLPConfig(...), got None"),
     (lambda: WindowMLPConfig(window=0, dropout="x"), "window = 0 must be a whole number of at least 1; dropout = 'x'"),
@@ -288,6 +303,9 @@ MISTAKES = [
     (lambda: RNNConfig(n_layer=0, dropout=1), "n_layer = 0 must be a whole number of at least 1; dropout = 1 must be"),
     (lambda: RNNConfig(tie_word_embeddings=True), "as wide as the state, got inputs = 'embedding', n_embd = 128 and"),
     (lambda: LSTM(RNNConfig(5))(torch.tensor([[7]])), "The ids go from 7 to 7, but this model has 0 to 4"),
+    (lambda: small_lstm()(torch.ones(2, 2).long(), small_lstm().new_cache(3)), "cache is that of 3 texts, but 2 rows"),
+    (lambda: small_lstm()(torch.ones(2, 2).long(), segments=torch.ones(2, 3).long()), "Segments say of each id which"),
+    (lambda: minipoet.add_lora(small_lstm(), targets=["recurrent_weight"]), "matches no layer"),
     (lambda: Streams("дом", 2, 1), "as lists of token ids (encode_texts), got 'дом'"),
     (lambda: Streams([[1]], 2, 1), "no text of two tokens or more"),
     (lambda: Streams([[1, 2, 3]], 5, 1), "take windows of at most 2 tokens, fewer rows, or more text"),

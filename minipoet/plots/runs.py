@@ -71,7 +71,7 @@ def plot_study(
     named = any(isinstance(place, str) for place in places)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for (label, points), color in zip(curves.items(), cycle(("#1f4e8c", "#b5471b", "#3c7d4b", "#7a5195"))):
+    for (label, points), color in zip(curves.items(), cycle(COLORS)):
         at = [float(places.index(place)) if named else float(place) for place, _, _ in points]
         means, deviations = [mean for _, mean, _ in points], [deviation for _, _, deviation in points]
         line = "none" if named else "-"
