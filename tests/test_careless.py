@@ -37,7 +37,16 @@ from minipoet.models.ngram import NGram
 from minipoet.models.rnn import LSTM, RNNConfig
 from minipoet.models.window import WindowMLP, WindowMLPConfig
 from minipoet.models.word2vec import nearest, train_word2vec
-from minipoet.plots import plot_bars, plot_history, plot_ranks, plot_rare, plot_study, plot_vocabularies
+from minipoet.plots import (
+    plot_bars,
+    plot_history,
+    plot_points,
+    plot_ranks,
+    plot_rare,
+    plot_study,
+    plot_trials,
+    plot_vocabularies,
+)
 from minipoet.text import (
     Poem,
     Quotations,
@@ -71,6 +80,8 @@ from minipoet.training import (
     train,
 )
 from minipoet.training.folder import alone
+from minipoet.training.search import search
+from minipoet.training.space import Choice, LogUniform, draw, grid
 
 PACKAGE = Path(minipoet.__file__).parent
 EXAMPLE = PACKAGE.parent / "examples" / "train_poet_tiny.py"
@@ -303,6 +314,15 @@ MISTAKES = [
     (lambda: RNNConfig(n_layer=0, dropout=1), "n_layer = 0 must be a whole number of at least 1; dropout = 1 must be"),
     (lambda: RNNConfig(tie_word_embeddings=True), "as wide as the state, got inputs = 'embedding', n_embd = 128 and"),
     (lambda: LSTM(RNNConfig(5))(torch.tensor([[7]])), "The ids go from 7 to 7, but this model has 0 to 4"),
+    (lambda: Choice(), "A Choice needs at least one value"),
+    (lambda: LogUniform(0, 1), "0 < low ≤ high, got 0 and 1"),
+    (lambda: draw({"lr": 0.1}, 0, 0), "space['lr'] must be a Choice, a LogUniform or a Given, got 0.1"),
+    (lambda: draw({}, "a", 0), "whole numbers from 0, got 'a' and 0"),
+    (lambda: grid({"n": 5}), "The axis 'n' of a grid must be a list of values, got 5"),
+    (lambda: search([1], dict, "s.jsonl", {}), "number 0 of it is 1"),
+    (lambda: search([{}], None, "s.jsonl", {}), "evaluate must be a function"),
+    (lambda: plot_trials({}, "p.png"), "There are no points to draw"),
+    (lambda: plot_points({"a": [1]}, "p.png"), "A point must be (x, y), got 1 in 'a'"),
     (lambda: small_lstm()(torch.ones(2, 2).long(), small_lstm().new_cache(3)), "cache is that of 3 texts, but 2 rows"),
     (lambda: small_lstm()(torch.ones(2, 2).long(), segments=torch.ones(2, 3).long()), "Segments say of each id which"),
     (lambda: minipoet.add_lora(small_lstm(), targets=["recurrent_weight"]), "matches no layer"),
