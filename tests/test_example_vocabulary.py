@@ -151,7 +151,7 @@ def test_words_are_compared_at_equal_numbers_and_a_corpus_drawn_whole_has_no_spr
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--corpus", "nowhere"], "nowhere: no such file or folder"),
+        (["--corpus", "nowhere"], "nowhere: neither a file or folder nor the name of a corpus"),
         (["--adapter", "nowhere"], "nowhere"),
         (["--generated-bytes", "0", "--n", "0"], "--generated-bytes, --n must be at least 1"),
         (["--enough", "95"], "--enough is a share, above 0 and at most 1, got 95"),
