@@ -1,6 +1,6 @@
 """Letter by letter: a recurrent network that learns to spell, and then to sound like a poet.
 
-    python examples/char_rnn_yesenin.py                                      the embedded corpus, two minutes
+    python examples/char_rnn_yesenin.py                                      the embedded corpus, two or three minutes
     python examples/char_rnn_yesenin.py --corpus poems.jsonl --author Есенин     5,000 iterations on a real poet
     python examples/char_rnn_yesenin.py --cell rnn                           Elman's cell instead of an LSTM
 
