@@ -12,6 +12,7 @@ model (for `minipoet write --base`), the history and a plot of it, the poems, an
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -19,17 +20,16 @@ import torch
 
 import minipoet
 from minipoet.command import run
-from minipoet.evaluation import fair_bits, likelihood
+from minipoet.evaluation import likelihood, unknown_cost
 from minipoet.files import write_json_atomic, write_text_atomic
 from minipoet.generation import generate_many
-from minipoet.models.rnn import GRU, LSTM, RNN, RNNConfig
+from minipoet.models.rnn import CELLS, RNNConfig
 from minipoet.plots import plot_history
 from minipoet.text import Poem, corpus_sha256, drop_duplicates, read_corpus, split_by_work
 from minipoet.text.dedup import word_key
 from minipoet.tokenization import CharTokenizer, encode_texts
 from minipoet.training import Streams, TrainSettings, train
 
-CELLS = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 PROMPT = "пускай я порою от спирта вымок"  # Yesenin, quoted
 TEMPERATURES = (0.3, 0.5, 0.8, 1.0)
 WINDOW = 1024  # letters that are read at a stretch when the model is measured
@@ -107,6 +107,7 @@ def main() -> None:
     streams = Streams(encode_texts(tokenizer, texts), args.length, args.rows, args.seed)
     held_out_ids = encode_texts(tokenizer, held_out_texts)
     characters = sum(len(text) + 1 for text in held_out_texts)  # line breaks and the end of each text are counted
+    unknown = unknown_cost(tokenizer, held_out_texts)
 
     torch.manual_seed(args.seed)
     config = RNNConfig(
@@ -119,7 +120,7 @@ def main() -> None:
 
     def bits(window: int = WINDOW) -> float:
         found = likelihood(model, held_out_ids, characters, window, breaks=tokenizer.encode("\n"))
-        return fair_bits(found, tokenizer, held_out_texts)
+        return (found.nll + unknown) / (math.log(2) * characters)  # `fair_bits`, whose texts are always the same here
 
     settings = TrainSettings(
         steps=args.steps, lr=args.lr, warmup=min(50, args.steps // 4), evaluate_every=args.evaluate_every,

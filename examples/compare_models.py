@@ -24,13 +24,12 @@ from minipoet.command import run
 from minipoet.evaluation import Likelihood, Spelling, fair_bits, likelihood, unknown_cost
 from minipoet.files import write_json_atomic, write_text_atomic
 from minipoet.models.ngram import NGram
-from minipoet.models.rnn import GRU, LSTM, RNN, RNNConfig
+from minipoet.models.rnn import CELLS, RNNConfig
 from minipoet.plots import plot_bars
 from minipoet.text import drop_duplicates, read_corpus, split_by_work
 from minipoet.tokenization import CharTokenizer, Tokenizer, WordTokenizer, encode_texts, split_tokens, train_bpe
 from minipoet.training import Streams, TrainSettings, train
 
-CELLS = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 RECURRENT = ("letters-rnn", "letters-gru", "letters-lstm", "words-gru", "words-lstm", "bpe-lstm")
 WINDOWS = {"letters": (64, 1024), "words": (32, 256), "bpe": (64, 256)}  # tokens in training and in measuring
 

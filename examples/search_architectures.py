@@ -34,7 +34,7 @@ from minipoet.evaluation import Likelihood, Spelling, likelihood, unknown_cost
 from minipoet.files import write_json_atomic, write_text_atomic
 from minipoet.models import count_parameters
 from minipoet.models.ngram import NGram
-from minipoet.models.rnn import GRU, LSTM, RNN, RNNConfig
+from minipoet.models.rnn import CELLS, RNNConfig
 from minipoet.models.window import WindowMLP, WindowMLPConfig
 from minipoet.text import corpus_sha256, drop_duplicates, read_corpus, split_by_work
 from minipoet.tokenization import CharTokenizer, WordTokenizer, encode_texts
@@ -42,7 +42,7 @@ from minipoet.training import Batches, Streams, TrainingDiverged, TrainSettings,
 from minipoet.training.search import Trial, ranked, search
 from minipoet.training.space import Candidate, Choice, Given, LogUniform, draw, grid
 
-RECURRENT = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}
+RECURRENT = {model.__name__: model for model in CELLS.values()}
 TYPES = ("Linear", *RECURRENT)
 SPACE = {  # candidate i is of type i mod 4, so that each type has its share
     "layer": Choice(*TYPES),

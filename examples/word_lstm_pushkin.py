@@ -32,14 +32,13 @@ from minipoet.evaluation import Likelihood, Repetition, Spelling, fair_bits, lik
 from minipoet.files import write_json_atomic, write_text_atomic
 from minipoet.generation import generate_many
 from minipoet.models import LanguageModel
-from minipoet.models.rnn import GRU, LSTM, RNN, RNNConfig
+from minipoet.models.rnn import CELLS, RNNConfig
 from minipoet.models.word2vec import train_word2vec
 from minipoet.plots import plot_history, plot_study
 from minipoet.text.dedup import word_key
 from minipoet.tokenization import WordTokenizer, encode_texts, split_tokens
 from minipoet.training import Streams, TrainSettings, train
 
-CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 PROMPTS = (
     "Мороз и солнце; день чудесный!\n",
     "Я вас любил: любовь ещё, быть может,\n",

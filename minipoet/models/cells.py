@@ -46,6 +46,7 @@ class GRU:
 
     @staticmethod
     def forward(x: Tensor, r: Tensor, state: State, new: State, kept: Tensor) -> None:
+        """As for `Elman`; kept are reset, z, n, r_n."""
         (h,), C = state, state[0].shape[1]
         reset, z, n, r_n = kept.chunk(GRU.kept, 1)
         torch.add(x[:, : 2 * C], r[:, : 2 * C], out=kept[:, : 2 * C]).sigmoid_()
@@ -55,6 +56,7 @@ class GRU:
 
     @staticmethod
     def backward(grad: State, state: State, kept: Tensor, grad_x: Tensor, grad_r: Tensor) -> State:
+        """As for `Elman`."""
         (h,), (dh,), C = state, grad, state[0].shape[1]
         reset, z, n, r_n = kept.chunk(GRU.kept, 1)
         dn = dh * (1 - z) * (1 - n * n)  # of what stands inside the tanh
@@ -74,6 +76,7 @@ class LSTM:
 
     @staticmethod
     def forward(x: Tensor, r: Tensor, state: State, new: State, kept: Tensor) -> None:
+        """As for `Elman`; kept are i, f, g, o, tanh c'."""
         C = state[0].shape[1]
         i, f, g, o, tanh_c = kept.chunk(LSTM.kept, 1)
         torch.add(x, r, out=kept[:, : 4 * C])
@@ -86,6 +89,7 @@ class LSTM:
 
     @staticmethod
     def backward(grad: State, state: State, kept: Tensor, grad_x: Tensor, grad_r: Tensor) -> State:
+        """As for `Elman`."""
         (dh, dc), (_, c), C = grad, state, state[0].shape[1]
         i, f, g, o, tanh_c = kept.chunk(LSTM.kept, 1)
         dc = torch.addcmul(dc, dh * o, 1 - tanh_c * tanh_c)

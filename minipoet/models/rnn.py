@@ -214,3 +214,6 @@ class LSTM(RecurrentModel):
     model_type = "minipoet-lstm"
     architecture = "MinipoetLSTM"
     cell = cells.LSTM
+
+
+CELLS: dict[str, type[RecurrentModel]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}  # as a command names them
