@@ -12,9 +12,11 @@ models, adapters, training, generation, evaluation. How the house is laid out: d
 from minipoet import adapters, evaluation, generation, models, text, tokenization, training
 from minipoet.adapters import (
     add_lora,
+    add_prefix,
     load_adapter,
     merge_lora,
     remove_lora,
+    remove_prefix,
     save_adapter,
     set_adapter,
     unmerge_lora,
@@ -29,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "adapters",
     "add_lora",
+    "add_prefix",
     "count_parameters",
     "evaluation",
     "generate",
@@ -39,6 +42,7 @@ __all__ = [
     "merge_lora",
     "models",
     "remove_lora",
+    "remove_prefix",
     "save",
     "save_adapter",
     "set_adapter",

@@ -4,8 +4,8 @@ A is (R, in), B is (out, R), and R is small: to change W = (out, in) by a matrix
 instead of out · in. B starts at zero, so that the adapted model starts as the base; A starts at random, or else both
 would have a zero gradient for ever. s = alpha / R (or alpha / √R, rsLoRA, which keeps large ranks from going quiet).
 
-`LoRALinear` wraps a linear layer and holds any number of adapters by name; the functions below put them on a model,
-switch between them, and merge one into the weights.
+`LoRALinear` wraps a linear layer and holds any number of adapters by name; the functions below put them on a model and
+merge one into the weights. Which one is in use: switch.py.
 
 Papers: Hu et al. 2021, https://arxiv.org/abs/2106.09685; rsLoRA: https://arxiv.org/abs/2312.03732
 Chapter: docs/lora.md
@@ -17,19 +17,27 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minipoet.adapters.switch import (
+    Model,
+    Switch,
+    active_adapter,
+    check_new,
+    forget,
+    merged_adapter,
+    note,
+    refuse_merged,
+    set_adapter,
+)
 from minipoet.adapters.targets import find_targets
-from minipoet.checks import SEEDS, expect, expect_model, is_number, is_whole, shown
+from minipoet.checks import expect, expect_model, is_number, is_whole, shown
 from minipoet.models.base import LanguageModel
 from minipoet.models.linear import linear
-from minipoet.models.packed import PACKED, is_packed
-
-Model = TypeVar("Model", bound=LanguageModel)
 
 
 @dataclass(frozen=True)
@@ -122,15 +130,17 @@ class Delta(nn.Module):
         return (self.B.float() @ self.A.float()) * self.scale
 
 
-class LoRALinear(nn.Module):
-    """A frozen linear layer with low-rank adapters beside it. At most one is active."""
+class LoRALinear(Switch):
+    """A frozen linear layer with low-rank adapters beside it. At most one is active; one may be merged into it."""
 
     def __init__(self, base: nn.Module):
         super().__init__()
         self.base = base
         self.deltas = nn.ModuleDict()
-        self.active: str | None = None
-        self.merged: str | None = None  # this adapter is inside the base's weight now
+
+    def parts(self) -> nn.ModuleDict:
+        """The adapters, by name."""
+        return self.deltas
 
     @property
     def weight(self) -> Tensor:
@@ -170,20 +180,9 @@ def add_lora(
 def attach(model: Model, config: LoRAConfig, name: str = "default", seed: int = 0) -> Model:
     """`add_lora` with all settings in one record."""
     expect(config, LoRAConfig, "config", "a LoRAConfig(rank=...)")
-    if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict(), name):
-        raise ValueError(
-            f"An adapter's name must be a string, not empty, without a dot, and no word of PyTorch's (keys, train, …), "
-            f"got {shown(name)}: take another name."
-        )
-    if not is_whole(seed, 0, SEEDS):
-        raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, got {shown(seed)}.")
-    if name in adapter_names(model):
-        raise ValueError(f"The model has an adapter named {name!r} already: choose another name.")
-    if is_packed(model):
-        raise ValueError(PACKED)
+    check_new(model, name, "lora", seed)
     found = find_targets(model, config.targets)
-    if merged := merged_adapter(model):
-        raise ValueError(f"The adapter {merged!r} is merged into the weights: unmerge_lora(model) first.")
+    refuse_merged(model)
     generator = torch.Generator().manual_seed(seed)
     for ours, published in found:
         layer = model.get_submodule(ours)
@@ -195,7 +194,7 @@ def attach(model: Model, config: LoRAConfig, name: str = "default", seed: int = 
         scale = config.scale(rank, alpha)
         layer.deltas[name] = Delta(n_in, n_out, rank, scale, config.dropout, layer.weight.device, generator)
         layer.train(model.training)  # a new module is in training mode: its dropout would act
-    model.adapters = {**model.adapters, name: config}
+    note(model, name, "lora", config)
     return set_adapter(model, name)
 
 
@@ -207,37 +206,6 @@ def lora_layers(model: LanguageModel) -> Iterator[tuple[str, LoRALinear]]:
             yield name, module
 
 
-def adapter_names(model: LanguageModel) -> list[str]:
-    """Names of the adapters on the model. Raises ValueError for what is no model."""
-    expect_model(model)
-    return list(model.adapters)
-
-
-def merged_adapter(model: LanguageModel) -> str | None:
-    """The adapter that is merged into the weights, if one is."""
-    return next((layer.merged for _, layer in lora_layers(model) if layer.merged), None)
-
-
-def active_adapter(model: LanguageModel) -> str | None:
-    """The adapter that is in use, if one is."""
-    return next((layer.active for _, layer in lora_layers(model) if layer.active), None)
-
-
-def set_adapter(model: Model, name: str | None) -> Model:
-    """Use this adapter (None: the plain base), and let only it train. Raises ValueError for an unknown name."""
-    if name is not None and name not in adapter_names(model):
-        raise ValueError(f"There is no adapter {name!r} on this model; it has {adapter_names(model) or 'none'}.")
-    if merged := merged_adapter(model):
-        raise ValueError(f"The adapter {merged!r} is merged into the weights: unmerge_lora(model) first.")
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    for _, layer in lora_layers(model):
-        layer.active = name if name is not None and name in layer.deltas else None
-        if layer.active:
-            layer.deltas[layer.active].requires_grad_(True)
-    return model
-
-
 @torch.no_grad()
 def merge_lora(model: Model) -> Model:
     """Add the active adapter to the weights, W += s · B A: then it costs nothing at generation. Returns the model.
@@ -246,7 +214,9 @@ def merge_lora(model: Model) -> Model:
     """
     if merged := merged_adapter(model):
         raise ValueError(f"The adapter {merged!r} is merged already.")
-    if active_adapter(model) is None:
+    if not any(layer.active for _, layer in lora_layers(model)):
+        if name := active_adapter(model):
+            raise ValueError(f"The adapter {name!r} is a prefix, which is no change of weights: it cannot be merged.")
         raise ValueError("There is no active adapter to merge: add_lora, load_adapter or set_adapter first.")
     for name, layer in lora_layers(model):
         if layer.active:
@@ -275,8 +245,8 @@ def unmerge_lora(model: Model) -> Model:
 
 
 def remove_lora(model: Model) -> Model:
-    """The plain model again, without adapters; a merged one stays in the weights, for good. Returns the model."""
+    """The model without its low-rank adapters; a merged one stays in the weights, for good. Returns the model."""
     for name, layer in list(lora_layers(model)):
         model.set_submodule(name, layer.base)
-    model.adapters = {}
+    forget(model, "lora")
     return model

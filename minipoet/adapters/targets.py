@@ -53,7 +53,7 @@ def _linear_layers(model: LanguageModel) -> list[tuple[str, str]]:
     names = model.name_table()
     pairs = []
     for name, module in model.named_modules():
-        if name.endswith(".base") or not _is_linear(module):
+        if name.endswith(".base") or name.startswith("prefixes.") or not _is_linear(module):
             continue
         published = names.published_module(name)
         pairs.append((name, published[0] if published else name))

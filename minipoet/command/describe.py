@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from minipoet.adapters import load_adapter
-from minipoet.adapters.files import OLD_WEIGHTS, WEIGHTS, read_config
+from minipoet.adapters.peft import OLD_WEIGHTS, WEIGHTS, read_config
 from minipoet.command import folders
 from minipoet.command.units import dtype_word
 from minipoet.models import CheckpointError, count_parameters, load_model

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from minipoet.adapters.files import CONFIG as ADAPTER_CONFIG
+from minipoet.adapters.peft import CONFIG as ADAPTER_CONFIG
 from minipoet.api import EMBEDDED
 from minipoet.files import read_json
 

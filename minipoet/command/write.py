@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from minipoet import api
-from minipoet.adapters import load_adapter, merge_lora
+from minipoet.adapters import load_adapter, lora_layers, merge_lora
 from minipoet.command import folders, show, tell
 from minipoet.command.units import DTYPES
 from minipoet.generation import SamplingSettings, poem_seed, stream
@@ -65,7 +65,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add = parser.add_argument_group("the poet").add_argument
     add("--base", metavar="MODEL", help="poet-tiny, a folder, or an id on the Hugging Face hub "
         "(default: what the adapter was made for, else poet-tiny)")  # fmt: skip
-    add("--adapter", metavar="FOLDER", help="a LoRA adapter to put on the base")
+    add("--adapter", metavar="FOLDER", help="a LoRA or a prefix to put on the base")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: cuda if it is there, else cpu)")
     add("--dtype", choices=DTYPES, help="type of the weights (default: the file's own, but fp32 for fp16 on a CPU)")
     add = parser.add_argument_group("the poems").add_argument
@@ -168,14 +168,15 @@ def _device(name: str | None) -> torch.device:
 def _load(
     base: str | None, adapter: str | None, dtype: torch.dtype | None, device: torch.device
 ) -> tuple[LanguageModel, Tokenizer]:
-    """The base, ready to write: an adapter is merged into it (the same up to rounding, and a third faster)."""
+    """The base, ready to write: a LoRA is merged into it (the same up to rounding, and a third faster)."""
     if base is not None and folders.is_adapter(Path(base)) and not folders.is_checkpoint(Path(base)):
         raise ValueError(f"{base} holds an adapter, not a model: give it as --adapter.")
     if base is None:
         base = BASE if adapter is None else _base_of(folders.adapter_base(adapter))
     model, tokenizer = api.load(base, dtype, device)
     if adapter is not None:
-        model = merge_lora(load_adapter(model, adapter))
+        model = load_adapter(model, adapter)
+        model = merge_lora(model) if any(lora_layers(model)) else model
     return pack_weights(model), tokenizer
 
 

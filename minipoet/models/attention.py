@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PADDING = 0  # nobody sees it, and it sees only itself
-PREFIX = -1  # slots that every real token sees: a learned prefix (adapters/prefix)
+PREFIX = -1  # slots that every real token sees: a learned prefix (adapters/prefix.py)
 SHORT = 512  # keys; see _is_short_bf16
 
 
@@ -31,13 +31,18 @@ def visibility(new: Tensor | None, past: Tensor | None, shape: tuple[int, int], 
     """What each of T new tokens sees of the S = past + T tokens there are then.
 
     new: (B, T) segments of the new tokens, or None: one text a row, no padding.
-    past: (B, past_length) segments of the tokens read before, or None likewise.
+    past: (B, past_length) segments of the tokens read before, or None: all seen by each row's one text (a prefix too).
     A token sees the earlier tokens of its own segment, itself, and the prefix. Its position is the number of tokens
     that it sees before itself: so positions start anew with each segment, after the prefix, and skip the padding.
     """
     B, T = shape
     if new is None and past is None:
-        return Visibility(torch.arange(past_length, past_length + T, device=device)[None], None)
+        positions = torch.arange(past_length, past_length + T, device=device)[None]
+        if past_length == 0 or T == 1:
+            return Visibility(positions, None)
+        # Made once for all layers; "causal" to a fused kernel means that the first query stands at the first key.
+        causal = torch.ones(T, past_length + T, dtype=torch.bool, device=device).tril(past_length)
+        return Visibility(positions, causal[None, None])
     new = torch.ones(B, T, dtype=torch.long, device=device) if new is None else new
     past = torch.ones(B, past_length, dtype=torch.long, device=device) if past is None else past
     every = torch.cat([past, new], dim=1)  # (B, S)
@@ -63,19 +68,18 @@ def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, dropout: float = 0.0) -> Tensor:
     """(B, H, T, D), 2 × (B, G, S, D) -> (B, H, T, D): for each query the mean of the values by softmax(q kᵀ · scale).
 
-    mask None means causal with the last query at the last key. G < H: H/G query heads share a key/value head
-    (grouped-query attention, https://arxiv.org/abs/2305.13245). PyTorch's fused kernel computes it without keeping the
-    T × S scores, but where they are few `attend_plainly` is faster.
+    mask None means plain causal, as `visibility` says it: T = S, or one query that sees all. G < H: H/G query heads
+    share a key/value head (grouped-query attention, https://arxiv.org/abs/2305.13245). PyTorch's fused kernel computes
+    it without keeping the T × S scores, but where they are few `attend_plainly` is faster.
     """
     T, S = q.shape[2], k.shape[2]
     grouped = k.shape[1] != q.shape[1]
-    plainly = not grouped and _is_short_bf16(q, S)
-    if mask is None and T > 1 and (plainly or T < S):  # is_causal aligns the first query with the first key: not ours
-        sees = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
-        mask = additive(sees, q.dtype)
-    if plainly:
-        return attend_plainly(q, k, v, mask, scale, dropout)
     causal = mask is None and T > 1
+    assert not causal or T == S, "what T < S new tokens see of the past must be given as a mask"
+    if not grouped and _is_short_bf16(q, S):
+        if causal:
+            mask = additive(torch.ones(T, T, dtype=torch.bool, device=q.device).tril(), q.dtype)
+        return attend_plainly(q, k, v, mask, scale, dropout)
     return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale, enable_gqa=grouped)
 
 

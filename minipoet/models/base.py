@@ -3,7 +3,8 @@
     logits = model(ids, cache=None, segments=None)        (B, T) -> (B, T, V), = model.head(model.states(...))
     cache = model.new_cache(batch_size)                   what was read so far
 
-A family's class brings the class attributes below, its layers, `states`, `new_cache`, `tie` and `context`.
+A family's class brings the class attributes below, its layers, `states`, `new_cache`, `tie` and `context`; and, so that
+a prefix can be learnt for it, `beginning_shape` and `as_beginning`: what a text leaves in its cache, as one tensor.
 
 Chapter: docs/contributing.md
 """
@@ -37,7 +38,8 @@ class LanguageModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.origin = ""  # where it was loaded from
-        self.adapters: dict[str, Any] = {}  # settings of the LoRA adapters on it, by name
+        self.adapters: dict[str, dict[str, Any]] = {}  # by name: {"lora": its settings, "prefix": its settings}
+        self.prefixes: nn.Module | None = None  # adapters/prefix.py puts learnt beginnings here
         self.gradient_checkpointing = False
 
     @classmethod
@@ -55,6 +57,23 @@ class LanguageModel(nn.Module):
 
     def new_cache(self, batch_size: int) -> Any:
         """An empty cache for batch_size texts."""
+        raise NotImplementedError
+
+    def beginning(self) -> Tensor | None:
+        """The learnt prefix that is in use, (P, rows, G, D), with which each text begins; None if there is none."""
+        return None if self.prefixes is None else self.prefixes()
+
+    @property
+    def prefix_length(self) -> int:
+        """P, the tokens that the prefix in use stands for; 0 if there is none."""
+        return 0 if self.prefixes is None else self.prefixes.length  # type: ignore[return-value]
+
+    def beginning_shape(self, num_virtual_tokens: int) -> tuple[int, int, int, int]:
+        """(P, rows, G, D): the shape of a prefix of so many tokens. Raises ValueError if there is no place for it."""
+        raise ValueError(f"A {type(self).__name__} keeps nothing of a text that a prefix could stand for.")
+
+    def as_beginning(self, cache: Any) -> Tensor:
+        """What one text left in a cache, as (P, rows, G, D): the prefix that says what the text said."""
         raise NotImplementedError
 
     def states(self, ids: Tensor, cache: Any = None, segments: Tensor | None = None) -> Tensor:

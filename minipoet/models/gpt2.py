@@ -23,7 +23,7 @@ from minipoet.checks import expect, is_number, is_whole, shown
 from minipoet.models.attention import additive, attend, visibility
 from minipoet.models.base import LanguageModel
 from minipoet.models.cache import KVCache, LayerPast
-from minipoet.models.layers import Embedding, activation, check_ids, context_error
+from minipoet.models.layers import Embedding, activation, check_ids, context_error, no_room_error
 from minipoet.models.linear import Linear
 from minipoet.models.names import Row
 
@@ -175,8 +175,8 @@ class GPT2(LanguageModel):
 
     @property
     def context(self) -> int:
-        """The longest text, in tokens."""
-        return self.config.n_positions
+        """The longest text, in tokens: a prefix takes the first positions."""
+        return self.config.n_positions - self.prefix_length
 
     def tie(self) -> None:
         """Make the head read the embedding's own rows, if the config says so."""
@@ -197,33 +197,45 @@ class GPT2(LanguageModel):
             elif name.endswith(".bias"):
                 nn.init.zeros_(parameter)
 
+    def beginning_shape(self, num_virtual_tokens: int) -> tuple[int, int, int, int]:
+        """(P, 2·n_layer, H, D). Raises ValueError if so many leave no room for a text."""
+        c = self.config
+        if num_virtual_tokens >= c.n_positions:
+            raise no_room_error(num_virtual_tokens, c.n_positions)
+        return num_virtual_tokens, 2 * c.n_layer, c.n_head, c.n_embd // c.n_head
+
+    def as_beginning(self, cache: KVCache) -> Tensor:
+        """The keys and values of the one text in a cache, as (P, 2·n_layer, H, D)."""
+        return cache.as_beginning()
+
     def new_cache(self, batch_size: int) -> KVCache:
-        """An empty cache for batch_size texts."""
-        return KVCache(self.config.n_layer, batch_size)
+        """A cache for batch_size texts, empty but for the prefix in use."""
+        return KVCache(self.config.n_layer, batch_size, self.beginning())
 
     def states(self, ids: Tensor, cache: KVCache | None = None, segments: Tensor | None = None) -> Tensor:
         """(B, T) -> (B, T, C): what `head` turns into logits. A cache is read on from, and brought up to date.
 
-        Raises ValueError for a text longer than n_positions, and for what is no (B, T) ids.
+        Raises ValueError for a text longer than `context`, and for what is no (B, T) ids.
         """
         check_ids(ids)
         B, T = ids.shape
-        past_length, past_segments = (0, None) if cache is None else (cache.length, cache.segments)
-        positions, mask = visibility(segments, past_segments, (B, T), past_length, ids.device)
-        if past_length + T > self.context and int(positions.max()) >= self.context:
-            raise context_error(int(positions.max()) + 1, self.context)
+        past = self.new_cache(B) if cache is None else cache
+        positions, mask = visibility(
+            segments, past.segments(segments is not None, ids.device), (B, T), past.length, ids.device
+        )
+        if past.length + T > self.config.n_positions and int(positions.max()) >= self.config.n_positions:
+            raise context_error(int(positions.max()) + 1 - past.prefix, self.config.n_positions - past.prefix)
         x = self.dropout(self.embed(ids) + self.positions(positions))
         mask = additive(mask, self._compute_dtype(x))
-        for layer, block in enumerate(self.blocks):
-            past = cache.layers[layer] if cache is not None else LayerPast()
+        for block, layer in zip(self.blocks, past.layers, strict=True):
             if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-                x, kv = checkpoint(block, x, past, mask, use_reentrant=False)
+                x, kv = checkpoint(block, x, layer.frozen(), mask, use_reentrant=False)
             else:
-                x, kv = block(x, past, mask)
+                x, kv = block(x, layer, mask)
             if cache is not None:
-                past.store(*kv)
+                layer.store(*kv)
         if cache is not None:
-            cache.advance(T, segments)
+            cache.advance(T, segments, ids.device)
         return self.norm(x)
 
     @staticmethod

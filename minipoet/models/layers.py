@@ -55,6 +55,14 @@ def context_error(length: int, context: int) -> ValueError:
     return ValueError(f"The text is {length} tokens long, but this model reads at most {context}: shorten it.")
 
 
+def no_room_error(num_virtual_tokens: int, context: int) -> ValueError:
+    """The error for a prefix that leaves no place for a text."""
+    return ValueError(
+        f"A prefix of {num_virtual_tokens} tokens leaves no room for a text: the model has {context} places in all, so "
+        f"num_virtual_tokens can be {context - 1} at most."
+    )
+
+
 def ids_error(ids: Tensor, vocab_size: int) -> ValueError:
     """The error for ids that a model has not."""
     return ValueError(

@@ -1,0 +1,109 @@
+"""Prefixes on disk, in PEFT's form: one tensor, `prompt_embeddings`, (P, rows·G·D), as `Prefix` holds it.
+
+PEFT keeps only the numbers that an MLP made, and so does adapter_model.safetensors here. The MLP itself lies beside it
+in a file of our own, which PEFT does not look at: with it training goes on where it was.
+
+Chapter: docs/prefix.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minipoet.adapters.peft import AdapterError, misfit, read_tensors, read_weights, write_adapter
+from minipoet.adapters.prefix import Prefix, PrefixConfig, ProjectedPrefix, Shape, make_prefix, put
+from minipoet.files import remove, write_tensors_atomic
+from minipoet.models.base import LanguageModel
+
+TENSOR, MLP = "prompt_embeddings", "prefix_mlp.safetensors"
+CLOSE = 1e-5  # the numbers of an MLP are made anew at each loading: other machines round otherwise
+
+
+@torch.no_grad()
+def save_prefix(model: LanguageModel, folder: Path, name: str) -> None:
+    """Write the prefix of this name so that PEFT's `PeftModel.from_pretrained` reads it."""
+    assert model.prefixes is not None
+    prefix = model.prefixes.parts()[name]  # type: ignore[operator]
+    P, rows, G, D = prefix.shape
+    values = {
+        "peft_type": "PREFIX_TUNING",
+        "task_type": model.task_type,
+        "base_model_name_or_path": model.origin or None,
+        "inference_mode": True,
+        "num_virtual_tokens": P,
+        "num_layers": rows // 2,
+        "num_attention_heads": G,
+        "token_dim": G * D,
+        "num_transformer_submodules": 1,
+        "encoder_hidden_size": G * D,
+        "prefix_projection": False,  # of what is in the file: it is plain numbers
+    }
+    remove(folder / MLP)
+    write_adapter(folder, values, {TENSOR: prefix().reshape(P, -1)})
+    if isinstance(prefix, ProjectedPrefix):
+        write_tensors_atomic(folder / MLP, prefix.state_dict())
+
+
+def read_prefix(model: LanguageModel, folder: Path, values: dict[str, Any]) -> Callable[[str], None]:
+    """What puts the prefix of a folder, with these settings in its config, on the model under a name.
+
+    Raises AdapterError for one of another model, and for files that disagree; nothing is changed before the call.
+    """
+    weights = read_weights(folder)
+    if weights.keys() != {TENSOR}:
+        held = ", ".join(sorted(weights)[:4]) or "nothing"
+        raise misfit(folder, [f"a prefix is the tensor {TENSOR} alone, here are {held}"], values)
+    numbers, wanted = weights[TENSOR], values.get("num_virtual_tokens")
+    if numbers.ndim != 2 or len(numbers) != wanted:
+        came = f"{TENSOR} is {tuple(numbers.shape)}, num_virtual_tokens is {wanted}"
+        raise AdapterError(f"{folder}: its files disagree ({came}): fetch the folder again.")
+    try:
+        shape = model.beginning_shape(len(numbers))
+    except ValueError as error:
+        raise misfit(folder, [str(error).rstrip(".")], values) from error
+    _, rows, G, D = shape
+    if numbers.shape[1] != rows * G * D:
+        here = f"{rows * G * D} ({rows} rows of {G} · {D})"
+        raise misfit(folder, [f"{TENSOR} has {numbers.shape[1]} numbers a token, this model takes {here}"], values)
+    saved = _resumed(folder, shape, numbers) if (folder / MLP).exists() else _plain(shape, numbers)
+    hidden = saved.up.weight.shape[0] if isinstance(saved, ProjectedPrefix) else None
+    config = PrefixConfig(len(numbers), hidden is not None, hidden)
+
+    @torch.no_grad()
+    def put_it(name: str) -> None:
+        prefix = make_prefix(model, config, name)
+        for ours, theirs in zip(prefix.parameters(), saved.parameters(), strict=True):
+            ours.copy_(theirs)
+        put(model, prefix, config, name)
+
+    return put_it
+
+
+def _plain(shape: Shape, numbers: Tensor) -> Prefix:
+    prefix = Prefix(shape)
+    prefix.begin(numbers.view(shape))
+    return prefix
+
+
+@torch.no_grad()
+def _resumed(folder: Path, shape: Shape, numbers: Tensor) -> ProjectedPrefix:
+    """The MLP that made the numbers. Raises AdapterError if the two files are not of one prefix."""
+    tensors = read_tensors(folder / MLP)
+    bias = tensors.get("up.bias")
+    prefix = ProjectedPrefix(shape, None if bias is None else len(bias))
+    expected = {name: tensor.shape for name, tensor in prefix.state_dict().items()}
+    fits = expected == {name: tensor.shape for name, tensor in tensors.items()}
+    if fits:
+        prefix.load_state_dict(tensors)
+        fits = torch.allclose(prefix().flatten(1), numbers.float(), rtol=CLOSE, atol=CLOSE * float(numbers.abs().max()))
+    if not fits:
+        raise AdapterError(
+            f"{folder}: {MLP} does not make the numbers of the prefix beside it (has another program saved that?): "
+            f"delete {MLP}, and the prefix is read as plain numbers."
+        )
+    return prefix
