@@ -3,6 +3,7 @@
     python examples/lora_pushkin.py                                     the embedded base and corpus, a minute
     python examples/lora_pushkin.py --corpus poems.jsonl --author Пушкин --steps 400
     python examples/lora_pushkin.py --base FOLDER --corpus FOLDER       any GPT-2-shaped checkpoint, any poet
+    python examples/lora_pushkin.py --prefix 15 --lr 1e-2               a learnt prefix instead (docs/prefix.md)
     python examples/lora_pushkin.py --full --lr 5e-4                    all parameters instead of an adapter
 
 The poems are divided by work, packed into batches, and a low-rank adapter is trained on the frozen base. Then the base
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from itertools import chain, islice
 from pathlib import Path
 from statistics import fmean
 
@@ -26,6 +28,7 @@ from minipoet.command import run
 from minipoet.evaluation import Likelihood, likelihood
 from minipoet.files import write_json_atomic, write_text_atomic
 from minipoet.generation import generate_many
+from minipoet.models import LanguageModel
 from minipoet.plots import plot_history
 from minipoet.text import Poem, corpus_sha256, drop_duplicates, read_corpus, split_by_work
 from minipoet.tokenization import encode_texts
@@ -37,7 +40,8 @@ PROMPTS = (  # two lines of Pushkin's and two of ours; a line break at the end: 
     "Прощай, мой друг! Дорога ждёт.\n",
     "Над тихой речкой вечер поздний\n",
 )
-OF_AN_ADAPTER = ("rank", "alpha", "dropout", "targets")  # mean nothing with --full
+OF_LORA = ("rank", "alpha", "dropout", "targets")  # mean nothing with --full or --prefix
+OF_A_PREFIX = ("projection", "hidden", "init")
 TOP_P = 0.95  # of all sampling
 
 
@@ -53,6 +57,11 @@ def arguments() -> argparse.Namespace:
     add("--alpha", type=float, default=16, help="scale of the change: alpha / rank (default: %(default)s)")
     add("--dropout", type=float, default=0.1, help="on the input of A (default: %(default)s)")
     add("--targets", nargs="+", default=["all-linear"], help="ends of layers' names, or all-linear (default)")
+    add("--prefix", type=int, metavar="TOKENS", help="train a prefix of so many virtual tokens instead of LoRA")
+    add("--projection", action="store_true", help="let an MLP make the prefix while it is learnt")
+    add("--hidden", type=int, help="width of that MLP (default: the model's)")
+    starts = "of the prefix: at the first tokens of the training verse, at random, or at zero (default: %(default)s)"
+    add("--init", choices=("text", "random", "zero"), default="text", help=starts)
     add("--full", action="store_true", help="train all parameters instead of an adapter, to compare")
     add("--steps", type=int, default=120, help="optimiser steps (default: %(default)s)")
     add("--poems", type=int, help="learn from so many poems, drawn by --seed (default: all)")
@@ -72,9 +81,15 @@ def arguments() -> argparse.Namespace:
     add("--quick", action="store_true", help="a few steps and short poems: only to see that all of it works")
     add("--resume", action="store_true", help="go on with an interrupted run in --out")
     args = parser.parse_args()
-    idle = [f"--{name}" for name in OF_AN_ADAPTER if args.full and getattr(args, name) != parser.get_default(name)]
+    if args.full and args.prefix is not None:
+        raise ValueError("--full trains without an adapter, and --prefix is one: give one of them.")
+    idle = [name for name in OF_A_PREFIX if args.prefix is None] + [
+        name for name in OF_LORA if args.full or args.prefix is not None
+    ]
+    idle = [f"--{name}" for name in idle if getattr(args, name) != parser.get_default(name)]
     if idle:
-        raise ValueError(f"--full trains without an adapter, so {', '.join(idle)} would do nothing: drop them.")
+        what = "--full" if args.full else "LoRA" if args.prefix is None else "--prefix"
+        raise ValueError(f"{', '.join(idle)} would do nothing with {what}: drop what is not meant for it.")
     if args.quick:
         args.steps, args.tokens, args.prompts = min(args.steps, 12), 40, args.prompts[:2]
     if args.evaluate_every is None:
@@ -98,6 +113,18 @@ def read(args: argparse.Namespace) -> tuple[list[Poem], list[Poem], str]:
     return train_poems, split.validation, sha256
 
 
+def adapt(model: LanguageModel, args: argparse.Namespace, train_ids: list[list[int]]) -> str:
+    """Put on the model what is to be trained; gives its name."""
+    if args.full:
+        return "Full fine-tuning"
+    if args.prefix is None:
+        minipoet.add_lora(model, args.rank, args.alpha, args.targets, args.dropout, seed=args.seed)
+        return f"LoRA of rank {args.rank}"
+    init = args.init if args.init != "text" else list(islice(chain.from_iterable(train_ids), args.prefix))
+    minipoet.add_prefix(model, args.prefix, args.projection, args.hidden, init, seed=args.seed)
+    return f"A prefix of {args.prefix} tokens"
+
+
 def side_by_side(prompts: list[str], poems: dict[str, list[str]]) -> str:
     """Markdown: for each prompt the poem of each model, under the model's name."""
     parts = ["# The base and the adapted model, same lines, same seed\n"]
@@ -114,7 +141,7 @@ def main() -> None:
     # The small steps of full fine-tuning would be lost in 16 bits; an adapter is fp32 on any base.
     model, tokenizer = minipoet.load(args.base, dtype=torch.float32 if args.full else None, device=args.device)
     train_poems, held_out, sha256 = read(args)
-    length, line_end = min(args.length, model.context), tokenizer.encode("\n")
+    length, line_end = min(args.length, max(1, model.context - (args.prefix or 0))), tokenizer.encode("\n")
     train_ids = encode_texts(tokenizer, [poem.text for poem in train_poems])
     held_out_ids = encode_texts(tokenizer, [poem.text for poem in held_out])
     characters = sum(len(poem.text) for poem in held_out)
@@ -128,9 +155,7 @@ def main() -> None:
         return [rows[0].text for rows in generate_many(model, tokenizer, args.prompts, **sampling)]
 
     before, poems_before = measure(), poems()
-    if not args.full:
-        minipoet.add_lora(model, args.rank, args.alpha, args.targets, args.dropout, seed=args.seed)
-    method = "Full fine-tuning" if args.full else f"LoRA of rank {args.rank}"
+    method = adapt(model, args, train_ids)
     counts = minipoet.count_parameters(model)
     print(f"{method}: {counts.trainable:,} of {counts.all:,} parameters train ({counts.share:.2f} %)")
     settings = TrainSettings(
@@ -148,7 +173,7 @@ def main() -> None:
         label, saved = "after full fine-tuning", "model/ (the whole model)"
         minipoet.save(model, tokenizer, args.out / "model")
     else:
-        label, saved = "with LoRA", "the adapter (PEFT's format)"
+        label, saved = f"with {'LoRA' if args.prefix is None else 'a prefix'}", "the adapter (PEFT's format)"
         minipoet.save_adapter(model, args.out)
     plot_history(history, args.out / "loss.png", f"{method} on {Path(args.corpus).name}")
     samples = side_by_side(args.prompts, {"the base": poems_before, label: poems_after})

@@ -6,8 +6,9 @@
 Each run is examples/lora_pushkin.py, and then examples/copying.py, in processes of their own, so that the peak memory
 is the run's own, and in a folder that is named by its settings, so that a run which two studies share is made once. A
 study that was interrupted goes on where it was: start it again (but one command at a time in one --out). In --out:
-runs/, and for each study a table (<study>.md) and a plot (<study>.png) of the mean and the standard deviation over the
-seeds. The studies are the table STUDIES. Chapter: docs/lora.md
+runs/, and for each study a table (<study>.md), a plot (<study>.png) of the mean and the standard deviation over the
+seeds, and the course of the first seed's runs (<study>-curves.png). The studies are the table STUDIES; those of the
+prefix, over the same road, are in study_prefix.py. Chapter: docs/lora.md
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from typing import Any, NamedTuple
 
 from minipoet.command import run
 from minipoet.files import read_json, write_text_atomic
-from minipoet.plots import plot_study
+from minipoet.plots import plot_study, plot_trials
+from minipoet.training import read_history
 
 TRAIN, COPYING = Path(__file__).with_name("lora_pushkin.py"), Path(__file__).with_name("copying.py")
 Settings = dict[str, Any]  # of lora_pushkin.py, by the names of its options
@@ -93,10 +95,10 @@ STUDIES = {
 }  # fmt: skip
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(studies: Mapping[str, Study] = STUDIES, doc: str | None = __doc__, **defaults: Any) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--study", nargs="+", choices=STUDIES, required=True, help="one or several: %(choices)s", metavar="STUDY")
+    add("--study", nargs="+", choices=studies, required=True, help="one or several: %(choices)s", metavar="STUDY")
     add("--base", default="poet-tiny", help="as for lora_pushkin.py (default: %(default)s)")
     add("--corpus", default="embedded", help="as for lora_pushkin.py (default: %(default)s)")
     add("--author", help="as for lora_pushkin.py")
@@ -114,6 +116,7 @@ def arguments() -> argparse.Namespace:
     add("--workers", type=int, default=2, help="runs at the same time (default: %(default)s)")
     add("--threads", type=int, default=1, help="CPU threads of each (default: %(default)s)")
     add("--report", action="store_true", help="only tables and plots of the runs that are there")
+    parser.set_defaults(studies=studies, **defaults)
     args = parser.parse_args()
     small = [f"--{name}" for name in ("workers", "threads", "copying") if getattr(args, name) < 1]
     if small:
@@ -126,7 +129,8 @@ def arguments() -> argparse.Namespace:
 def settings_of(point: Point, seed: int, args: argparse.Namespace) -> Settings:
     """All that a run of this point is asked for."""
     settings: Settings = {name: getattr(args, name) for name in SHARED} | {"tokens": 60, "seed": seed}
-    settings |= {"lr": args.full_lr} if "full" in point.settings else {"lr": args.lr, "dropout": 0.0}
+    if "prefix" not in point.settings:  # a point of a prefix brings its own rate
+        settings |= {"lr": args.full_lr} if "full" in point.settings else {"lr": args.lr, "dropout": 0.0}
     settings |= point.settings
     settings["lr"] *= settings.pop("lr_times", 1)
     return settings
@@ -136,6 +140,8 @@ def folder_of(settings: Settings, out: Path) -> Path:
     """Where a run is: out/runs/<what tells it from the other runs of the studies>."""
     if "full" in settings:
         parts = ["full"]
+    elif "prefix" in settings:
+        parts = [f"prefix{settings['prefix']}", settings["init"], *["mlp"] * settings.get("projection", 0)]
     else:
         parts = ["lora", f"rank{settings['rank']}", f"alpha{settings['alpha']:g}", "+".join(settings["targets"])]
     return out / "runs" / "-".join([*parts, f"lr{settings['lr']:g}", f"poems{settings.get('poems') or '_all'}",
@@ -246,7 +252,7 @@ def row(label: str, runs: list[dict[str, Any]]) -> str:
 
 def report(name: str, args: argparse.Namespace) -> str:
     """Write the table and the plot of a study from the runs that are there; gives the table."""
-    study = STUDIES[name]
+    study = args.studies[name]
     rows, befores, hashes, missing = [], [], set(), []
     curves: dict[str, list[tuple[float | str, float, float]]] = {}
     for point in study.points:
@@ -273,19 +279,30 @@ def report(name: str, args: argparse.Namespace) -> str:
     table = "\n".join([HEAD, "|---" * (HEAD.count("|") - 1) + "|", *rows])
     text = f"# {name}\n\n{table}\n\n" + "\n\n".join(words) + "\n"
     write_text_atomic(args.out / f"{name}.md", text)
-    title = f"LoRA: {name}" + (f", {args.author}" if args.author else "") + f", seeds {seeds}"
+    title = name + (f", {args.author}" if args.author else "") + f", seeds {seeds}"
     plot_study(curves, args.out / f"{name}.png", title, study.x_label,
                "bits per character of held-out verse", fmean(befores), study.log)  # fmt: skip
+    courses = {point.label: course(settings_of(point, args.seeds[0], args), args) for point in study.points}
+    courses = dict(sorted((pair for pair in courses.items() if pair[1]), key=lambda pair: min(y for _, y in pair[1])))
+    plot_trials(courses, args.out / f"{name}-curves.png", f"{name}, seed {args.seeds[0]}", "step",
+                "validation, nats per token", len(courses))  # fmt: skip
     return text
 
 
-def main() -> None:
-    args = arguments()
+def course(settings: Settings, args: argparse.Namespace) -> list[tuple[float, float]]:
+    """(step, validation loss) of a finished run; nothing for one that is not."""
+    file = folder_of(settings, args.out) / "history.jsonl"
+    done = file.exists() and finished(settings, args) is not None
+    return list(zip(*read_history(file).curve("validation"), strict=True)) if done else []
+
+
+def main(studies: Mapping[str, Study] = STUDIES, doc: str | None = __doc__, **defaults: Any) -> None:
+    args = arguments(studies, doc, **defaults)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill ends the runs as Ctrl-C does
     failed: list[Path] = []
     if not args.report:
         wanted = [settings_of(point, seed, args)
-                  for seed in args.seeds for name in args.study for point in STUDIES[name].points]  # fmt: skip
+                  for seed in args.seeds for name in args.study for point in studies[name].points]  # fmt: skip
         jobs = {folder_of(settings, args.out): settings for settings in wanted}
         todo = {folder: commands_of(settings, args)
                 for folder, settings in jobs.items() if finished(settings, args) is None}  # fmt: skip

@@ -70,6 +70,22 @@ def test_a_gradient_through_two_steps_by_hand():
     assert weight.grad.item() == pytest.approx(0.64 * 0.6)
 
 
+def test_a_text_that_begins_anew_begins_with_the_start_and_teaches_it():
+    """Elman, w = 0.5, start 0.6: tanh(ln 2 - 0.3 + 0.5 · 0.6) at each of two places that forget what was before them.
+
+    d(sum of outputs)/d(start) is (1 - 0.36) · 0.5 at each place; that of the state before, which nobody reads, is 0.
+    """
+    x = torch.full((2, 1, 1), LN2 - 0.3, dtype=torch.float64)
+    weight, bias = torch.tensor([[0.5]], dtype=torch.float64), torch.zeros(1).double()
+    state, start = (numbers(1, 1),), (torch.tensor([0.6], dtype=torch.float64, requires_grad=True),)
+    new = torch.ones(2, 1, dtype=torch.bool)
+    outputs, _ = through_time(cells.Elman, x, weight, bias, state, new, start=start)
+    outputs.sum().backward()
+    assert outputs.flatten().tolist() == pytest.approx([0.6, 0.6])
+    assert start[0].grad is not None and start[0].grad.item() == pytest.approx(0.64)
+    assert state[0].grad is not None and state[0].grad.item() == 0
+
+
 # --- torch.nn with the same weights -------------------------------------------------------------------------------
 
 
@@ -119,40 +135,45 @@ def test_outputs_states_and_all_gradients_are_those_of_torch(cell, n_layer, dtyp
 # --- derivatives, with texts that begin anew and padding ----------------------------------------------------------
 
 
+@pytest.mark.parametrize("start", [False, True], ids=["", "start"])
 @pytest.mark.parametrize("marked", ["", "new", "real", "new real"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_gradient_is_that_of_small_differences(cell, marked):
+def test_the_gradient_is_that_of_small_differences(cell, marked, start):
     steps, rows, C = 5, 4, 2
     draw = torch.Generator().manual_seed(5)
     new = torch.rand(steps, rows, generator=draw) < 0.4 if "new" in marked else None
     real = torch.rand(steps, rows, generator=draw) < 0.6 if "real" in marked else None
     inputs = [numbers(steps, rows, cell.gates * C, seed=1), numbers(cell.gates * C, C, seed=2)]
     inputs += [numbers(cell.gates * C, seed=3), *(numbers(rows, C, seed=4 + part) for part in range(cell.states))]
+    inputs += [numbers(C, seed=6 + part) for part in range(cell.states) if start]
 
-    def read(x, weight, bias, *state):
-        outputs, last = through_time(cell, x, weight, bias, state, new, real)
+    def read(x, weight, bias, *parts):
+        state, begin = parts[: cell.states], parts[cell.states :] or None
+        outputs, last = through_time(cell, x, weight, bias, state, new, real, begin)
         return outputs, *last
 
     assert torch.autograd.gradcheck(read, inputs)
 
 
+@pytest.mark.parametrize("begins", [False, True], ids=["zeros", "start"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_marks_mean_that_each_text_is_read_alone_and_padding_not_at_all(cell):
+def test_marks_mean_that_each_text_is_read_alone_and_padding_not_at_all(cell, begins):
     """A row of padding, a text of two, padding within the second text, and one that goes on from the state before."""
     C = 4
     x, weight, bias = numbers(6, 2, cell.gates * C), numbers(cell.gates * C, C), numbers(cell.gates * C)
     state = tuple(numbers(2, C, seed=8 + part) for part in range(cell.states))
     new = torch.tensor([[0, 1, 0, 1, 0, 0], [0, 0, 0, 0, 1, 0]]).bool().t()
     real = torch.tensor([[0, 1, 1, 1, 0, 1], [1, 1, 0, 1, 1, 1]]).bool().t()
-    outputs, last = through_time(cell, x, weight, bias, state, new, real)
+    start = tuple(numbers(C, seed=20 + part) for part in range(cell.states)) if begins else None
+    outputs, last = through_time(cell, x, weight, bias, state, new, real, start)
 
-    def alone(row, places, start):
-        return through_time(cell, x[places, row : row + 1], weight, bias, tuple(s[row : row + 1] for s in start))
+    def alone(row, places, before):
+        return through_time(cell, x[places, row : row + 1], weight, bias, tuple(s[row : row + 1] for s in before))
 
-    nothing = tuple(torch.zeros_like(part) for part in state)
+    fresh = tuple((torch.zeros(C) if start is None else start[n]).expand(2, C) for n in range(cell.states))
     assert torch.equal(outputs[0, 0], state[0][0])
-    for row, places, start in ((0, [1, 2], nothing), (0, [3, 5], nothing), (1, [0, 1, 3], state), (1, [4, 5], nothing)):
-        expected, end = alone(row, places, start)
+    for row, places, before in ((0, [1, 2], fresh), (0, [3, 5], fresh), (1, [0, 1, 3], state), (1, [4, 5], fresh)):
+        expected, end = alone(row, places, before)
         torch.testing.assert_close(outputs[places, row], expected[:, 0])
     assert torch.equal(outputs[4, 0], outputs[3, 0])
     for part, own in zip(last, end, strict=True):
@@ -225,8 +246,11 @@ def test_a_block_in_bf16_learns_in_bf16(cell):
 
 # --- from scratch -------------------------------------------------------------------------------------------------
 
-# nn.LSTM, torch.nn.modules.rnn.GRU, torch.lstm, torch._VF.gru, torch.rnn_tanh, torch.ops.aten.mkldnn_rnn_layer
-READY_MADE = re.compile(r"(torch\.)?nn\.(.*\.)?(RNN|GRU|LSTM)\w*|torch\.(.*\.)?\w*(lstm|gru|rnn)\w*(\..*)?")
+# nn.LSTM, torch.nn.modules.rnn.GRU, torch.lstm, torch._VF.gru, torch.rnn_tanh, torch.ops.aten.mkldnn_rnn_layer;
+# torch.nn.utils.rnn has no layers: it pads.
+READY_MADE = re.compile(
+    r"(torch\.)?nn\.(.*\.)?(RNN|GRU|LSTM)\w*|torch\.(?!nn\.utils\.)(.*\.)?\w*(lstm|gru|rnn)\w*(\..*)?"
+)
 
 
 def ready_made(source: str) -> list[str]:
@@ -256,4 +280,4 @@ def test_the_house_uses_no_recurrent_layer_of_torch():
 )  # fmt: skip
 def test_a_ready_made_layer_would_be_found(source):
     assert ready_made(source)
-    assert not ready_made("cells.LSTM; from minipoet.models.rnn import LSTM; nn.Linear; torch.tanh")
+    assert not ready_made("cells.LSTM; from minipoet.models.rnn import LSTM; torch.nn.utils.rnn.pad_sequence")

@@ -82,6 +82,15 @@ def test_full_fine_tuning_trains_all_and_saves_a_whole_model(base, corpus, tmp_p
     assert not torch.equal(minipoet.load(out / "model")[0](ids), minipoet.load(base)[0](ids))
 
 
+def test_a_prefix_instead_of_lora(base, corpus, tmp_path):
+    run_example("--base", base, "--corpus", corpus, "--out", tmp_path, "--length", 64, "--tokens", 5, "--rows", 2,
+                "--prefix", 4, "--projection", "--hidden", 8, "--steps", 4, "--lr", 0.02)  # fmt: skip
+    figures = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    model = minipoet.load_adapter(minipoet.load(base)[0], tmp_path)
+    assert minipoet.count_parameters(model).trainable == figures["trainable"]
+    assert model.adapters["default"]["prefix"].hidden == 8
+
+
 def test_seeds_draw_other_poems_to_learn_from(corpus):
     example = runpy.run_path(str(EXAMPLE))
     drawn = []
@@ -105,6 +114,11 @@ def test_seeds_draw_other_poems_to_learn_from(corpus):
         (["--prompts", "слово " * 200], "at most 96"),
         (["--validation", "2"], "validation"),
         (["--full", "--rank", "4", "--targets", "attn.qkv"], "--rank, --targets would do nothing"),
+        (["--full", "--prefix", "4"], "give one of them"),
+        (["--prefix", "4", "--rank", "4"], "--rank would do nothing with --prefix"),
+        (["--init", "zero"], "--init would do nothing with LoRA"),
+        (["--prefix", "96"], "leaves no room"),
+        (["--prefix", "0"], "at least 1"),
         (["--poems", "0"], "from 1 to"),
         (["--poems", "13"], "from 1 to"),
     ],

@@ -106,14 +106,14 @@ def test_only_the_prefix_trains_and_its_gradient_is_that_of_the_loss(kind):
     assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
     generator, step = torch.Generator().manual_seed(2), 1e-5
     directions = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
-    slope = sum(float((p.grad * d).sum()) for p, d in zip(parameters, directions))
+    slope = sum(float((p.grad * d).sum()) for p, d in zip(parameters, directions, strict=True))
     values = []
     for sign in (1, -1):
         with torch.no_grad():
-            for p, d in zip(parameters, directions):
+            for p, d in zip(parameters, directions, strict=True):
                 p += sign * step * d
             values.append(float(model(IDS).logsumexp(-1).sum()))
-            for p, d in zip(parameters, directions):
+            for p, d in zip(parameters, directions, strict=True):
                 p -= sign * step * d
     assert slope == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-4)
 
@@ -210,7 +210,7 @@ def test_batches_leave_room_for_the_prefix():
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    ("options", "message"),
     [
         ({"num_virtual_tokens": 0}, "at least 1"),
         ({"projection": 1}, "True or False"),

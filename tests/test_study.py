@@ -16,15 +16,25 @@ from test_examples import base, corpus, run_example  # noqa: F401  (two fixtures
 import minipoet
 from minipoet.models.gpt2 import GPT2, GPT2Config
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "study_lora.py"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLE = EXAMPLES / "study_lora.py"
+
+
+def load_example(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def study():
-    spec = importlib.util.spec_from_file_location("study_lora", EXAMPLE)
-    module = sys.modules["study_lora"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("study_lora")
+
+
+@pytest.fixture(scope="module")
+def prefixes(study):
+    return load_example("study_prefix")  # which imports the former
 
 
 def arguments(study, monkeypatch, *options):
@@ -68,6 +78,34 @@ def test_attention_at_rank_64_has_as_many_parameters_as_all_layers_at_16(study):
         minipoet.add_lora(model, point.settings["rank"], point.settings["alpha"], point.settings["targets"])
         counts.add(minipoet.count_parameters(model).trainable)
     assert len(counts) == 1
+
+
+def trainable(settings):
+    """What trains in a model of poet-tiny's shape with these settings, by its parameters' count."""
+    with torch.device("meta"):
+        model = GPT2(GPT2Config(vocab_size=4096, n_positions=256, n_embd=320, n_layer=6, n_head=5))
+    if "prefix" in settings:
+        minipoet.add_prefix(model, settings["prefix"], settings.get("projection", False))
+    else:
+        minipoet.add_lora(model, settings["rank"], settings["alpha"], settings["targets"])
+    return minipoet.count_parameters(model).trainable
+
+
+def test_each_lora_of_the_prefix_study_has_the_parameters_of_one_of_the_prefixes(prefixes):
+    counts = {"prefix": [], "LoRA": []}
+    for point in prefixes.STUDIES["lora"].points:
+        counts[point.curve].append(trainable(point.settings))
+    assert counts["prefix"] == counts["LoRA"] == [3_840, 19_200, 57_600, 115_200, 384_000]
+
+
+def test_runs_of_prefixes_have_a_folder_each_and_no_rate_of_lora(study, prefixes, monkeypatch):
+    args = arguments(study, monkeypatch)
+    runs = {}
+    for point in [point for s in prefixes.STUDIES.values() for point in s.points]:
+        settings = study.settings_of(point, 0, args)
+        assert runs.setdefault(study.folder_of(settings, Path("out")), settings) == settings
+        assert ("dropout" in settings) == ("rank" in settings)  # lora_pushkin.py takes neither with --prefix
+    assert len(runs) == 10 + 4 + 5  # lengths, with an MLP and without; two more starts of each; LoRA
 
 
 def figures(after, best_step, seconds, copied, resumed=False):

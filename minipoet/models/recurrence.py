@@ -30,17 +30,19 @@ def through_time(
     state: State,
     new: Tensor | None = None,
     real: Tensor | None = None,
+    start: State | None = None,
 ) -> tuple[Tensor, State]:
     """(T, B, G·C) of x, weight (G·C, C), bias (G·C,), state before (B, C) each -> outputs (T, B, C), the state after.
 
-    new (T, B): places that forget the state before them. real (T, B): places that are no padding, where the state
-    stays as it is. None: there are none. Time comes first, so that what a step reads and writes lies in one piece.
+    new (T, B): places that forget the state before them, and read `start` instead, (C,) each, or zeros if it is None.
+    real (T, B): places that are no padding, where the state stays as it is. None: there are none.
+    Time comes first, so that what a step reads and writes lies in one piece.
     """
     # A sum of hundreds of steps wants all its digits. (There is no autocast to switch off where there are no numbers.)
     with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
-        parts = [part.to(weight.dtype) for part in (x, *state)]
-        outputs, *last = _ThroughTime.apply(cell, new, real, parts[0], weight, bias, *parts[1:])
-    return outputs, (outputs[-1], *last) if len(x) else tuple(parts[1:])
+        x, *parts = (part.to(weight.dtype) for part in (x, *state, *(start or ())))
+        outputs, *last = _ThroughTime.apply(cell, new, real, x, weight, bias, *parts)
+    return outputs, (outputs[-1], *last) if len(x) else tuple(parts[: cell.states])
 
 
 class _ThroughTime(torch.autograd.Function):
@@ -55,10 +57,12 @@ class _ThroughTime(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
-        *state: Tensor,
+        *state_and_start: Tensor,
     ) -> tuple[Tensor, ...]:
         T, B, C = x.shape[0], x.shape[1], weight.shape[1]
-        # states[part][t] is the state before step t, of which new places read nothing; states[part][T] the last one.
+        state, start = state_and_start[: cell.states], state_and_start[cell.states :]
+        begin = start or [weight.new_zeros(C)] * cell.states
+        # states[part][t] is the state before step t, the start at new places; states[part][T] the last one.
         states = [x.new_empty(T + 1, B, C) for _ in range(cell.states)]
         kept = x.new_empty(T, B, cell.kept * C)
         for part, first in zip(states, state, strict=True):
@@ -69,15 +73,15 @@ class _ThroughTime(torch.autograd.Function):
         for t, (x_t, kept_t) in enumerate(zip(x, kept, strict=True)):
             before, after = steps[t], steps[t + 1]
             if forget is not None:
-                for part in before:
-                    part.masked_fill_(forget[t], 0)
+                for part, anew in zip(before, begin, strict=True):
+                    torch.where(forget[t], anew, part, out=part)
             cell.forward(x_t, linear(before[0], weight, bias), before, after, kept_t)
             if padding is not None:
                 for part, old in zip(after, before, strict=True):
                     torch.where(padding[t], old, part, out=part)
             if new is not None:  # the next step may forget what is put out here
                 outputs[t] = after[0]
-        ctx.cell, ctx.forget, ctx.padding = cell, forget, padding
+        ctx.cell, ctx.forget, ctx.padding, ctx.starts = cell, forget, padding, len(start)
         ctx.save_for_backward(weight, kept, *states)
         return (outputs, *(part[T] for part in states[1:]))
 
@@ -91,6 +95,7 @@ class _ThroughTime(torch.autograd.Function):
         grad_r = grad_x if cell.summed else torch.empty_like(grad_x)
         steps, grads = _steps(states), list(zip(grad_outputs, kept, grad_x, grad_r, strict=True))
         grad: State = (grad_outputs.new_zeros(B, C), *grad_last)
+        grad_start = [grad_outputs.new_zeros(B, C) for _ in range(ctx.starts)]  # nothing to add up without a start
         for t in range(T - 1, -1, -1):
             grad_h, kept_t, grad_x_t, grad_r_t = grads[t]
             grad = (grad[0] + grad_h, *grad[1:])
@@ -103,11 +108,13 @@ class _ThroughTime(torch.autograd.Function):
             if stayed is not None:
                 grad = tuple(part + old for part, old in zip(grad, stayed, strict=True))
             if forget is not None:
+                for total, part in zip(grad_start, grad, strict=False):
+                    total += part.where(forget[t], 0)
                 grad = tuple(part.masked_fill(forget[t], 0) for part in grad)
         rows = grad_r.flatten(0, 1)  # (T·B, G·C)
         grad_weight = linear(states[0][:T].flatten(0, 1).t(), rows.t()).t() if ctx.needs_input_grad[4] else None
         grad_bias = rows.sum(0) if ctx.needs_input_grad[5] else None
-        return None, None, None, grad_x, grad_weight, grad_bias, *grad
+        return None, None, None, grad_x, grad_weight, grad_bias, *grad, *(total.sum(0) for total in grad_start)
 
 
 def _steps(states: Sequence[Tensor]) -> list[State]:

@@ -74,9 +74,12 @@ class Block(nn.Module):
         self.recurrent_weight = nn.Parameter(torch.empty(cell.gates * n_hidden, n_hidden))
         self.recurrent_bias = nn.Parameter(torch.empty(cell.gates * n_hidden))
 
-    def forward(self, x: Tensor, state: State, new: Tensor | None, real: Tensor | None) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Tensor, state: State, new: Tensor | None, real: Tensor | None, start: State | None = None
+    ) -> tuple[Tensor, State]:
         """Also returns the state after the last step, (B, n_hidden) each, for the cache."""
-        return through_time(self.cell, self.input(x), self.recurrent_weight, self.recurrent_bias, state, new, real)
+        weight, bias = self.recurrent_weight, self.recurrent_bias
+        return through_time(self.cell, self.input(x), weight, bias, state, new, real, start)
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator | None = None) -> None:
@@ -160,6 +163,35 @@ class RecurrentModel(LanguageModel):
         """An empty cache for batch_size texts."""
         return StateCache(batch_size)
 
+    def beginning_shape(self, num_virtual_tokens: int) -> tuple[int, int, int, int]:
+        """(1, rows, 1, n_hidden): a state, rows = n_layer · parts of the cell's state, layer by layer.
+
+        Raises ValueError for another number of tokens than 1, and for a model that also sees a window of tokens.
+        """
+        kind = type(self).__name__
+        if num_virtual_tokens != 1:
+            came = shown(num_virtual_tokens)
+            raise ValueError(f"This {kind} carries one state of fixed size: give num_virtual_tokens=1, not {came}.")
+        if self.config.inputs == "bag":
+            raise ValueError(
+                f'This {kind} has inputs="bag": beside its state it sees the last tokens themselves, which a learnt '
+                f"state cannot stand for; prefixes need another kind of input."
+            )
+        return 1, self.config.n_layer * self.cell.states, 1, self.config.n_hidden
+
+    def as_beginning(self, cache: StateCache) -> Tensor:
+        """The state that one text left in a cache, (1, rows, 1, n_hidden), without its gradient.
+
+        Raises ValueError for a cache of several texts, or of none, and where `beginning_shape` does.
+        """
+        shape = self.beginning_shape(1)
+        if cache.batch_size != 1:
+            raise ValueError(f"A beginning is the state that one text leaves, got a cache of {cache.batch_size} texts.")
+        if cache.length == 0 or (cache.segment is not None and not cache.segment.any()):
+            raise ValueError("A beginning is the state that a text leaves: give a text of at least one token.")
+        parts = [f"{layer}.{part}" for layer in range(self.config.n_layer) for part in range(self.cell.states)]
+        return torch.cat([cache.tensors[name].detach() for name in parts]).view(shape)
+
     def states(self, ids: Tensor, cache: StateCache | None = None, segments: Tensor | None = None) -> Tensor:
         """(B, T) -> (B, T, n_hidden): what `head` turns into logits. A cache is read on from, and brought up to date.
 
@@ -170,12 +202,12 @@ class RecurrentModel(LanguageModel):
         x = read_inputs(self.embed, ids, cache, new, real, dtype=self._blocks()[0].recurrent_weight.dtype)
         x = self.dropout(x).transpose(0, 1).contiguous()
         new, real = (None if mark is None else mark.t() for mark in (new, real))
-        for layer, block in enumerate(self._blocks()):
-            state = self._past(cache, layer, x)
+        for layer, (block, start) in enumerate(zip(self._blocks(), self._starts(), strict=True)):
+            state = self._past(cache, layer, x, start)
             if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-                x, state = checkpoint(block, x, state, new, real, use_reentrant=False)
+                x, state = checkpoint(block, x, state, new, real, start, use_reentrant=False)
             else:
-                x, state = block(x, state, new, real)
+                x, state = block(x, state, new, real, start)
             if cache is not None:
                 cache.tensors |= {f"{layer}.{part}": tensor for part, tensor in enumerate(state)}
             x = self.dropout(x)
@@ -183,13 +215,22 @@ class RecurrentModel(LanguageModel):
             cache.advance(ids.shape[1], last)
         return x.transpose(0, 1)
 
-    def _past(self, cache: StateCache | None, layer: int, x: Tensor) -> State:
-        """The state of a layer before the first step: zeros, or what the cache has."""
+    def _starts(self) -> list[State] | list[None]:
+        """The state, (n_hidden,) each, with which a text begins in each layer; None: zeros."""
+        n_layer, beginning = self.config.n_layer, self.beginning()
+        if beginning is None:
+            return [None] * n_layer
+        return [layer.unbind() for layer in beginning.reshape(n_layer, self.cell.states, self.config.n_hidden)]
+
+    def _past(self, cache: StateCache | None, layer: int, x: Tensor, start: State | None) -> State:
+        """The state of a layer before the first step: what the cache has, or that with which a text begins."""
         names = [f"{layer}.{part}" for part in range(self.cell.states)]
         if cache is not None and names[0] in cache.tensors:
             return tuple(cache.tensors[name] for name in names)
-        weight = self._blocks()[layer].recurrent_weight
-        return tuple(weight.new_zeros(x.shape[1], self.config.n_hidden) for _ in names)
+        B, C = x.shape[1], self.config.n_hidden
+        if start is not None:
+            return tuple(part.expand(B, C) for part in start)
+        return tuple(self._blocks()[layer].recurrent_weight.new_zeros(B, C) for _ in names)
 
 
 class RNN(RecurrentModel):

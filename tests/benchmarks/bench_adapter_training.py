@@ -1,16 +1,17 @@
-"""LoRA training on poems, in tokens of text per second: minipoet beside transformers + PEFT.
+"""Training an adapter on poems, in tokens of text per second: minipoet beside transformers + PEFT.
 
-    python tests/benchmarks/bench_lora_training.py --corpus pushkin
-    python tests/benchmarks/bench_lora_training.py --shapes poet-tiny --modes as-it-comes --rounds 9
+    python tests/benchmarks/bench_adapter_training.py --corpus pushkin
+    python tests/benchmarks/bench_adapter_training.py --shapes poet-tiny --modes as-it-comes --rounds 9
+    python tests/benchmarks/bench_adapter_training.py --prefix 15 --length 240       a prefix instead of LoRA
 
 as-it-comes   Each as it is used. minipoet as in examples/lora_pushkin.py: poems packed into rows, bf16 where the
               machine is fast at it. PEFT: the same poems one a row, padded to the longest of the batch, fp32.
 full-fp32     Like for like: the same rows of equal length, no padding, nothing to gain by packing, fp32 on both sides.
 full-bf16     The same under bf16 autocast on both sides.
 
-Equal everywhere: weights, rank, alpha, all linear layers, no dropout, the start of A, AdamW, clipping at 1, and the
-texts of each step: PEFT's batch is ours, unpacked. So a step is a step on both sides, with the same number of tokens
-of text (targets of the loss; padding does not count). Poems are cut at line ends to --length tokens first.
+Equal everywhere: weights, rank, alpha, all linear layers, no dropout, the start of the adapter, AdamW, clipping at 1,
+and the texts of each step: PEFT's batch is ours, unpacked. So a step is a step on both sides, with the same number of
+tokens of text (targets of the loss; padding does not count). Poems are cut at line ends to --length tokens first.
 
 A round is a fresh optimiser and --steps + 1 steps, of which the first does not count. minipoet runs its own loop,
 `train`; PEFT a bare one, without what Trainer adds. Both shapes read poet-tiny's tokens; ruGPT3-small's has random
@@ -53,6 +54,7 @@ def arguments() -> argparse.Namespace:
     add("--modes", nargs="+", default=list(MODES), choices=list(MODES))
     add("--rank", type=count, default=8)
     add("--alpha", type=float, default=16)
+    add("--prefix", type=count, metavar="TOKENS", help="a prefix of so many virtual tokens instead of LoRA")
     add("--dropout", type=float, default=0.0, help="the base's own, on both sides; above 0 the losses are not compared")
     add("--length", type=count, default=256, help="tokens a row (default: %(default)s)")
     add("--rows", type=count, default=8, help="rows a step (default: %(default)s)")
@@ -135,14 +137,23 @@ def train_theirs(model: nn.Module, source: BatchSource, steps: int, precision: s
 
 def load_both(folder: Path, args: argparse.Namespace) -> tuple[LanguageModel, nn.Module]:
     """The model of the folder with the same fresh adapter, in minipoet and in PEFT."""
-    from peft import PeftModel
+    from peft import PeftModel, PrefixTuningConfig, get_peft_model
     from transformers import GPT2LMHeadModel
 
     model, _ = minipoet.load(folder)
-    minipoet.add_lora(model, args.rank, args.alpha, "all-linear")
-    minipoet.save_adapter(model, folder / "adapter")
     base = GPT2LMHeadModel.from_pretrained(folder)
-    return model, PeftModel.from_pretrained(base, folder / "adapter", is_trainable=True)
+    if not args.prefix:
+        minipoet.add_lora(model, args.rank, args.alpha, "all-linear")
+        minipoet.save_adapter(model, folder / "adapter")
+        return model, PeftModel.from_pretrained(base, folder / "adapter", is_trainable=True)
+    # PEFT does not go on training a prefix that was saved: its own is made, and set to ours.
+    minipoet.add_prefix(model, args.prefix)
+    theirs = get_peft_model(base, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=args.prefix))
+    numbers = model.beginning()
+    assert numbers is not None
+    with torch.no_grad():
+        theirs.prompt_encoder["default"].embedding.weight.copy_(numbers.flatten(1))
+    return model, theirs
 
 
 def compare(shape: str, mode: str, folder: Path, pieces: Sequence[Sequence[int]], args: argparse.Namespace) -> Row:
@@ -194,8 +205,15 @@ def main() -> None:
             folder = write_model(shape, Path(temporary) / shape, args.dropout)
             pieces = read_pieces(minipoet.load_tokenizer(folder), args)
             rows += [compare(shape, mode, folder, pieces, args) for mode in args.modes]
-    step = f"{args.rows} rows of {args.length} tokens a step, rank {args.rank}, alpha {args.alpha:g}"
-    report("LoRA training", rows, "transformers + PEFT", args, f"{Path(args.corpus).name}: {step}.")
+    adapter = f"a prefix of {args.prefix}" if args.prefix else f"rank {args.rank}, alpha {args.alpha:g}"
+    step = f"{args.rows} rows of {args.length} tokens a step, {adapter}"
+    report(
+        "Prefix training" if args.prefix else "LoRA training",
+        rows,
+        "transformers + PEFT",
+        args,
+        f"{Path(args.corpus).name}: {step}.",
+    )
 
 
 if __name__ == "__main__":
