@@ -2,9 +2,11 @@
 
 runs      the course of a training run, and what several gave
 counts    how often words and tokens stand in a corpus
+attention what attention looks at
 figure    what all share
 """
 
+from minipoet.plots.attention import plot_prefix_mass
 from minipoet.plots.counts import plot_ranks, plot_rare, plot_rising, plot_vocabularies
 from minipoet.plots.figure import COLORS, save_figure
 from minipoet.plots.runs import plot_bars, plot_history, plot_points, plot_study, plot_trials
@@ -14,6 +16,7 @@ __all__ = [
     "plot_bars",
     "plot_history",
     "plot_points",
+    "plot_prefix_mass",
     "plot_ranks",
     "plot_rare",
     "plot_rising",
