@@ -15,13 +15,12 @@ import torch
 
 from minipoet.adapters import adapter_names, merged_adapter
 from minipoet.checks import as_device, as_dtype, as_path, expect, expect_model, expect_tokenizer
+from minipoet.hub import commit_of, fetch_from_hub, is_hub_id
 from minipoet.models import CheckpointError, LanguageModel, load_model, save_model
 from minipoet.models.checkpoint import read_config
-from minipoet.models.weights import weight_files
 from minipoet.tokenization import Tokenizer, load_tokenizer
 
 EMBEDDED = {"poet-tiny": "poet_tiny"}  # name: folder in minipoet/assets
-HUB_FILES = ("*.json", "*.safetensors", "merges.txt", "spiece.model", "tokenizer.model")
 
 
 def load(
@@ -29,8 +28,8 @@ def load(
 ) -> tuple[LanguageModel, Tokenizer]:
     """A model, in evaluation mode, and its tokenizer.
 
-    name: "poet-tiny" (comes with the package), a folder, or a model's id on the Hugging Face hub ("owner/model"),
-    which is fetched once and read from the cache afterwards.
+    name: "poet-tiny" (comes with the package), a folder, or a model's id on the Hugging Face hub ("owner/model", or
+    "owner/model@revision"), which is fetched once and read from the cache afterwards.
     dtype: None keeps the file's own, but fp16 becomes fp32 on a CPU, and the embedded model is fp32 everywhere.
     Raises ValueError or OSError, with what to do, for a name, a folder or a file that cannot be used.
     """
@@ -44,10 +43,18 @@ def load(
     folder = Path(name)
     if folder.is_file():
         raise CheckpointError(f"{folder} is a file: give the folder of the model that it belongs to.")
-    if not str(name) or not folder.is_dir():
-        folder = fetch_from_hub(str(name))
+    if str(name) and folder.is_dir():
+        model, tokenizer = load_folder(folder, dtype, device)
+        model.origin = str(name)
+        return model, tokenizer
+    if not is_hub_id(str(name)):
+        raise ValueError(
+            f"There is no folder {str(name)!r}, and it is not the id of a model on the hub (owner/model) nor one that "
+            f"comes with the package ({', '.join(EMBEDDED)})."
+        )
+    folder = fetch_from_hub(str(name))
     model, tokenizer = load_folder(folder, dtype, device)
-    model.origin = str(name)
+    model.origin, model.revision = str(name).partition("@")[0], commit_of(folder)
     return model, tokenizer
 
 
@@ -72,49 +79,20 @@ def load_folder(folder: Path, dtype: torch.dtype | None, device: str | torch.dev
     return model, tokenizer
 
 
-def fetch_from_hub(name: str) -> Path:
-    """The local folder of a model's id on the hub; fetched, with progress, unless it is in the cache already.
-
-    Raises ValueError for what is neither a folder nor an id, and OSError when the hub cannot be reached.
-    """
-    owner, slash, repository = name.partition("/")
-    if not slash or not owner or not repository or "/" in repository or name.startswith((".", "~")):
-        raise ValueError(
-            f"There is no folder {name!r}, and it is not the id of a model on the hub (owner/model) nor one that comes "
-            f"with the package ({', '.join(EMBEDDED)})."
-        )
-    from huggingface_hub import list_repo_files, snapshot_download
-
-    try:
-        cached = Path(snapshot_download(name, allow_patterns=[*HUB_FILES], local_files_only=True))
-        weight_files(cached)  # a download that was cut short leaves a folder, but not all of its files
-        load_tokenizer(cached)
-        return cached
-    except Exception:  # not in the cache yet, whatever name this version of the library gives to that
-        pass
-    try:
-        files = list_repo_files(name)
-        patterns = (
-            [*HUB_FILES] if any(f.endswith(".safetensors") for f in files) else [*HUB_FILES, "pytorch_model*.bin"]
-        )
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise OSError(
-            f"Could not fetch {name!r} from the hub ({type(error).__name__}: {reason}). "
-            f"Check the name and the network, or give the path of a folder that holds the model."
-        ) from error
-
-
 def save(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) -> None:
     """Write model and tokenizer to a folder that `load` and transformers read.
 
     A merged adapter is in the weights that are written. Raises ValueError for a model with an adapter that is not
-    merged: save that with `save_adapter`, or merge it first.
+    merged, or with a prefix, which cannot be: save that with `save_adapter`, and merge or remove it first.
     """
     expect_model(model)
     expect_tokenizer(tokenizer)
     folder = as_path(folder, "The folder to save to")
+    if model.prefixes is not None:
+        raise ValueError(
+            "The model carries a prefix, and no weights can hold that: write it with "
+            "minipoet.save_adapter(model, folder), take it off with minipoet.remove_prefix(model), and save the rest."
+        )
     if adapter_names(model) and merged_adapter(model) is None:
         raise ValueError(
             f"The model carries adapters ({', '.join(adapter_names(model))}) that are not merged: write them with "

@@ -45,6 +45,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def cache_folder() -> Path:
+    """Where is kept what can be made or fetched again: the folder named by MINIPOET_CACHE, else ~/.cache/minipoet."""
+    return Path(os.environ.get("MINIPOET_CACHE") or Path.home() / ".cache" / "minipoet")
+
+
 def make_folder(folder: str | Path) -> Path:
     """The folder, made if it is not there. Raises OSError, with what to do, where that cannot be."""
     folder = Path(folder)

@@ -1,6 +1,7 @@
 """Checkpoints: what is saved comes back, what is broken is told."""
 
 import json
+import os
 import shutil
 import struct
 
@@ -10,8 +11,10 @@ from reference_data import reference
 from safetensors.torch import load_file, save_file
 from test_gpt2 import tiny
 
-from minipoet.models import CheckpointError, checkpoint, count_parameters, load_model, save_model
+from minipoet.models import CheckpointError, checkpoint, count_parameters, load_model, save_model, weights
 from minipoet.models.gpt2 import GPT2, GPT2Config
+
+IDS = torch.arange(16).view(2, 8)
 
 
 class Evil:
@@ -131,6 +134,101 @@ def test_a_truncated_bin_is_told(folder):
     (folder / "pytorch_model.bin").write_bytes(data[: len(data) // 2])
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin"):
         load_model(folder)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Minipoet's cache, empty."""
+    monkeypatch.setenv("MINIPOET_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def old_bin(folder, tensors=None, zipped=False):
+    """A folder with a pytorch_model.bin in place of its safetensors; by default in the form before PyTorch 1.6."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path) if tensors is None else tensors
+    path.unlink(missing_ok=True)
+    torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    return folder
+
+
+def test_an_old_bin_is_read_once_and_its_copy_mapped_from_then_on(folder, cache, monkeypatch, capsys):
+    logits = load_model(folder)(IDS)
+    old_bin(folder)
+    assert torch.equal(load_model(folder)(IDS), logits)
+    (copy,) = cache.rglob("*.*")
+    assert f"writing pytorch_model.bin once as safetensors, to {copy}" in capsys.readouterr().err
+    monkeypatch.setattr(weights, "read_bin", lambda path: pytest.fail("the .bin was read again"))
+    assert torch.equal(load_model(folder)(IDS), logits)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_old_bin_in_shards_gets_a_copy_of_each(tmp_path, cache):
+    shutil.copytree(reference("gpt2/plain"), tmp_path / "s")
+    tensors, index = load_file(tmp_path / "s" / "model.safetensors"), {}
+    for number, names in enumerate((sorted(tensors)[::2], sorted(tensors)[1::2])):
+        file = f"pytorch_model-0000{number + 1}-of-00002.bin"
+        shard = {name: tensors[name] for name in names}
+        torch.save(shard, tmp_path / "s" / file, _use_new_zipfile_serialization=False)
+        index |= dict.fromkeys(names, file)
+    (tmp_path / "s" / "model.safetensors").unlink()
+    (tmp_path / "s" / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+    for _ in range(2):
+        assert torch.equal(load_model(tmp_path / "s")(IDS), load_model(reference("gpt2/plain"))(IDS))
+        assert len(list(cache.rglob("*.safetensors"))) == 2
+
+
+def test_a_changed_bin_is_never_served_from_the_copy_of_the_old(folder, cache):
+    tensors = load_file(folder / "model.safetensors")
+    old_bin(folder, tensors)
+    before, times = load_model(folder)(IDS), (folder / "pytorch_model.bin").stat()
+    old_bin(folder, {name: tensor + 0.5 for name, tensor in tensors.items()})
+    os.utime(folder / "pytorch_model.bin", ns=(times.st_atime_ns, times.st_mtime_ns))  # of the same size and age
+    assert not torch.equal(load_model(folder)(IDS), before)
+    assert len(list(cache.rglob("*.safetensors"))) == 1  # the new copy took the place of the old
+
+
+def test_a_copy_that_is_cut_short_is_made_again(folder, cache):
+    logits = load_model(old_bin(folder))(IDS)
+    (copy,) = cache.rglob("*.safetensors")
+    copy.write_bytes(copy.read_bytes()[:-9])
+    assert torch.equal(load_model(folder)(IDS), logits)
+    assert torch.equal(load_model(folder)(IDS), logits)
+
+
+def test_two_names_of_one_tensor_are_kept_once_in_a_copy_and_both_come_back(folder, cache):
+    tensors = load_file(folder / "model.safetensors")
+    shared = tensors | {
+        "lm_head.weight": tensors["transformer.wte.weight"],
+        "part": tensors["transformer.ln_f.bias"][2:5],
+    }
+    path = old_bin(folder, shared) / "pytorch_model.bin"
+    copy = weights.as_safetensors(path)
+    assert "lm_head.weight" not in load_file(copy)
+    read = dict(weights.read_file(copy))
+    assert read.keys() == shared.keys() and all(torch.equal(read[name], shared[name]) for name in shared)
+
+
+def test_a_model_loads_with_a_warning_where_its_copy_cannot_be_written(folder, tmp_path, monkeypatch):
+    logits = load_model(folder)(IDS)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MINIPOET_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match=r"Could not write .*pytorch_model\.bin is read as it is; MINIPOET_CACHE"):
+        assert torch.equal(load_model(old_bin(folder))(IDS), logits)
+
+
+def test_what_can_be_mapped_gets_no_copy_nor_what_is_only_looked_at(folder, cache):
+    tensors = load_file(folder / "model.safetensors")
+    load_model(old_bin(folder, tensors), device="meta")
+    load_model(old_bin(folder, tensors, zipped=True))
+    assert not cache.exists()
+
+
+def test_a_bin_with_code_in_it_gets_no_copy(folder, cache, capsys):
+    old_bin(folder, {"transformer.wte.weight": Evil()})
+    with pytest.raises(CheckpointError, match="never run"):
+        load_model(folder)
+    assert not cache.exists() and "stranger" not in capsys.readouterr().out
 
 
 def test_a_missing_shard_is_named(tmp_path):

@@ -153,6 +153,22 @@ def test_ids_of_a_config_count_only_for_special_tokens(ours: BPETokenizer, tmp_p
     assert (published.bos_id, published.eos_id, published.pad_id) == (1, 1, 0)
 
 
+def test_of_several_ids_of_a_config_the_first_that_is_special_counts(ours: BPETokenizer, tmp_path: Path) -> None:
+    folder = old_layout(tmp_path, ours, generation_config__json={"eos_token_id": [300, 0, 1], "bos_token_id": []})
+    published = load_tokenizer(folder)
+    assert (published.bos_id, published.eos_id) == (1, 0)
+
+
+def test_added_token_that_the_model_has_no_row_for_is_left_out(ours: BPETokenizer, tmp_path: Path) -> None:
+    # GPT2Tokenizer adds its <|endoftext|> to a vocabulary that has none, and saves it as beginning and end.
+    size, names = ours.vocab_size, {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
+    files = {"added_tokens__json": {"<|endoftext|>": size}, "special_tokens_map__json": names}
+    published = load_tokenizer(old_layout(tmp_path / "a", ours, config__json={"vocab_size": size}, **files))
+    assert (published.vocab_size, published.bos_id, published.eos_id) == (size, 1, 2)
+    with_a_row = load_tokenizer(old_layout(tmp_path / "b", ours, config__json={"vocab_size": size + 1}, **files))
+    assert (with_a_row.vocab_size, with_a_row.eos_id) == (size + 1, size)
+
+
 def test_names_of_a_config_count_before_ids_and_only_if_known(ours: BPETokenizer, tmp_path: Path) -> None:
     folder = old_layout(
         tmp_path,

@@ -23,7 +23,7 @@ from minipoet.command.units import DTYPES, count_word, dtype_word, size_word
 from minipoet.files import write_json_atomic, write_tensors_atomic
 from minipoet.models import CheckpointError
 from minipoet.models.families import family, make_config
-from minipoet.models.weights import read_bin, read_file, weight_files
+from minipoet.models.weights import read_bin, read_file, unshared, weight_files
 
 OLD = ("pytorch_model.bin", "adapter_model.bin")
 BESIDE = (".json", ".txt", ".model", ".jinja", ".md")  # what a model's folder has besides weights
@@ -168,21 +168,19 @@ def _tensors(path: Path, dtype: torch.dtype | None, tied: set[str]) -> dict[str,
     The name that the model ties is left out, as `minipoet.save` does; any other gets a copy of its own.
     Raises ValueError for a tensor that has no plain form, and for numbers that the type cannot hold.
     """
-    tensors, used, wrong = {}, set(), []
-    for name, tensor in sorted(read_bin(path).items(), key=lambda item: item[0] in tied):
-        if tensor.layout != torch.strided or tensor.is_quantized:
-            wrong.append(f"{name} is not a plain tensor ({tensor.layout})")
+    content = dict(sorted(read_bin(path).items(), key=lambda item: item[0] in tied))
+    try:
+        tensors, same = unshared(content)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be converted: {error}") from error
+    tensors |= {name: tensors[kept].clone() for name, kept in same.items() if name not in tied}
+    wrong = []
+    for name, tensor in tensors.items():
+        if dtype is None or not tensor.is_floating_point():
             continue
-        memory = tensor.untyped_storage().data_ptr()
-        if memory in used and name in tied:
-            continue
-        new = tensor.clone() if memory in used else tensor.detach()
-        used.add(memory)
-        if dtype is not None and tensor.is_floating_point():
-            new = new.to(dtype)
-            if torch.isfinite(tensor).all() and not torch.isfinite(new).all():
-                wrong.append(f"{name} holds {float(tensor.abs().max()):g}, too large for {dtype_word(dtype)}")
-        tensors[name] = new
+        tensors[name] = tensor.to(dtype)
+        if torch.isfinite(tensor).all() and not torch.isfinite(tensors[name]).all():
+            wrong.append(f"{name} holds {float(tensor.abs().max()):g}, too large for {dtype_word(dtype)}")
     if wrong:
         raise ValueError(f"{path} cannot be converted: {'; '.join(wrong[:8])}.")
     return tensors

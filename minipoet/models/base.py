@@ -38,6 +38,7 @@ class LanguageModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.origin = ""  # where it was loaded from
+        self.revision = ""  # the commit, of a model from the hub
         self.adapters: dict[str, dict[str, Any]] = {}  # by name: {"lora": its settings, "prefix": its settings}
         self.prefixes: nn.Module | None = None  # adapters/prefix.py puts learnt beginnings here
         self.gradient_checkpointing = False
@@ -70,7 +71,8 @@ class LanguageModel(nn.Module):
 
     def beginning_shape(self, num_virtual_tokens: int) -> tuple[int, int, int, int]:
         """(P, rows, G, D): the shape of a prefix of so many tokens. Raises ValueError if there is no place for it."""
-        raise ValueError(f"A {type(self).__name__} keeps nothing of a text that a prefix could stand for.")
+        name = type(self).__name__
+        raise ValueError(f"A {name} keeps nothing of a text that a prefix could stand for: teach it by LoRA instead.")
 
     def as_beginning(self, cache: Any) -> Tensor:
         """What one text left in a cache, as (P, rows, G, D): the prefix that says what the text said."""

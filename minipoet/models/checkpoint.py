@@ -43,7 +43,7 @@ def load_model(
     cls, config = read_config(folder)
     with torch.device("meta"):
         model = cls(config)
-    tensors = dict(read_tensors(folder))  # mapped, not read
+    tensors = dict(read_tensors(folder, keep=device.type != "meta"))  # mapped, not read
     if dtype is None:
         dtype = _dtype_for(folder, tensors, device)
     _fill(model, folder, tensors, dtype, device)

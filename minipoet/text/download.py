@@ -27,6 +27,7 @@ from urllib.parse import quote, urlsplit
 from tqdm import tqdm
 
 from minipoet.checks import as_path, expect
+from minipoet.files import cache_folder
 from minipoet.text.errors import CorpusError
 
 _CHUNK = 1 << 16  # bytes read at a time
@@ -48,11 +49,6 @@ class Pin:
 def github(repository: str, commit: str, path: str) -> str:
     """The address of a file at a commit of a GitHub repository; the path, which may be Russian, is percent-encoded."""
     return f"https://raw.githubusercontent.com/{repository}/{commit}/{quote(path)}"
-
-
-def cache_folder() -> Path:
-    """Where fetched files are kept: the folder named by MINIPOET_CACHE, else ~/.cache/minipoet."""
-    return Path(os.environ.get("MINIPOET_CACHE") or Path.home() / ".cache" / "minipoet")
 
 
 def fetch(pin: Pin, folder: str | Path | None = None, open_url: OpenUrl | None = None) -> Path:

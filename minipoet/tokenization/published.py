@@ -241,7 +241,8 @@ def _spec_from_vocab_and_merges(folder: Path) -> dict[str, Any]:
     """The tokenizer.json that a folder of the old form would have, by the family that its configs name."""
     vocab, merges = read_vocab_and_merges(folder)
     kind = read_optional(folder, "tokenizer_config.json").get("tokenizer_class")
-    kind = kind or read_optional(folder, "config.json").get("model_type") or "gpt2"
+    model = read_optional(folder, "config.json")
+    kind = kind or model.get("model_type") or "gpt2"
     family = str(kind).lower().removesuffix("fast").removesuffix("tokenizer").replace("_", "").replace("-", "")
     spec = gpt2_spec(vocab, merges, {})
     if family == "qwen2":
@@ -254,7 +255,8 @@ def _spec_from_vocab_and_merges(folder: Path) -> dict[str, Any]:
             f"{folder} has vocab.json and merges.txt of the kind {kind!r}; without tokenizer.json only the kinds "
             f"{sorted(GPT2_KINDS)} and 'qwen2' are known. Fetch its tokenizer.json."
         )
-    added = added_tokens(folder)
+    rows = model.get("vocab_size")  # GPT2Tokenizer adds <|endoftext|> and saves it, though the model has no row for it
+    added = {name: it for name, it in added_tokens(folder).items() if not isinstance(rows, int) or it[0] < rows}
     entries = [added_entries({name: id}, special)[0] for name, (id, special) in added.items()]
     spec["added_tokens"] = sorted(entries, key=lambda entry: entry["id"])
     return spec

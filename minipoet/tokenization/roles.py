@@ -98,8 +98,8 @@ def settle_roles(
     for file in ("config.json", "generation_config.json"):  # the later one overrides
         config = read_optional(folder, file)
         for role in ROLES:
-            id = config.get(f"{role}_token_id")
-            id = id[0] if isinstance(id, list) and id else id
-            if isinstance(id, int) and id in by_id:
-                roles[role] = by_id[id]
+            ids_of_role = config.get(f"{role}_token_id")
+            for id in reversed(ids_of_role if isinstance(ids_of_role, list) else [ids_of_role]):  # the first counts
+                if isinstance(id, int) and id in by_id:
+                    roles[role] = by_id[id]
     return roles | {role: name for role, name in named.items() if name is None or name in ids}

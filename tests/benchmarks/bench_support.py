@@ -173,7 +173,7 @@ def machine_line() -> str:
 
     from minipoet.training import has_fast_bf16
 
-    libraries = ("torch", "transformers", "peft", "tokenizers", "safetensors", "minipoet")
+    libraries = ("torch", "transformers", "peft", "tokenizers", "safetensors", "sacrebleu", "minipoet")
     versions = [f"{name} {found}" for name in libraries if (found := _version(name))]
     bf16 = "with" if has_fast_bf16("cpu") else "without"
     return (
