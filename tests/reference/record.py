@@ -12,16 +12,20 @@ from importlib.metadata import version
 from pathlib import Path
 
 import record_adapters
+import record_chrf
 import record_counts
 import record_decoding
 import record_gpt2
+import record_prefix
 import record_text
 import torch
 from record_common import HERE, write_json
 
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "sacrebleu")
 # The tokenizer first: record_gpt2 copies its files.
-SECTIONS = (record_text, record_gpt2, record_decoding, record_adapters, record_counts)
+SECTIONS = (
+    record_text, record_chrf, record_gpt2, record_decoding, record_adapters, record_counts, record_prefix,
+)  # fmt: skip
 
 
 def main() -> None:

@@ -1,10 +1,9 @@
-"""A byte-level BPE trained by the tokenizers library, its ids for awkward strings, and a table of chrF by sacrebleu."""
+"""A byte-level BPE trained by the tokenizers library, and its ids for awkward strings."""
 
 from pathlib import Path
 
 from record_common import fresh_folder, write_json
-from record_corpus import CHRF_PAIRS, CORPUS, STRINGS
-from sacrebleu.metrics import CHRF
+from record_corpus import CORPUS, STRINGS
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 SPECIALS = ["<pad>", "<s>", "</s>", "<unk>", "<mask>"]  # the ids 0-4 of ruGPT3
@@ -63,21 +62,5 @@ def record_tokenizer(root: Path) -> None:
     write_json(root / "tokenizer_ids.json", table)
 
 
-def record_chrf(path: Path) -> None:
-    """chrF (word_order 0) and chrF++ (2) of every pair, of all pairs as one corpus, and with a second reference."""
-    hypotheses, references, seconds = (list(column) for column in zip(*CHRF_PAIRS, strict=True))
-    table = {"pairs": [list(pair) for pair in CHRF_PAIRS]}
-    for name, order in (("chrf", 0), ("chrf++", 2)):
-        metric = CHRF(word_order=order)
-        table[name] = {
-            "sentence": [metric.sentence_score(h, [r]).score for h, r in zip(hypotheses, references, strict=True)],
-            "corpus": metric.corpus_score(hypotheses, [references]).score,
-            "signature": str(metric.get_signature()),
-            "corpus_two_references": metric.corpus_score(hypotheses, [references, seconds]).score,
-        }
-    write_json(path, table)
-
-
 def record(root: Path) -> None:
     record_tokenizer(root)
-    record_chrf(root / "chrf.json")
