@@ -20,13 +20,20 @@ from minipoet.evaluation import (
     Likelihood,
     Repetition,
     Spelling,
+    chrf,
+    compare,
     counts_by_size,
     fair_bits,
     frequencies,
     likelihood,
+    mean_of,
+    prefix_mass,
+    ratio_of,
     repetition,
+    sentence_chrf,
     unknown_cost,
     unseen_letters,
+    wilson,
 )
 from minipoet.files import read_json, write_text_atomic
 from minipoet.generation import SamplingSettings, StopStrings, generate_ids, generate_many, stream
@@ -332,6 +339,34 @@ MISTAKES = [
     (lambda: run("r", batches=Streams([[1] * 9], 4, 2)), "GPT2 carries none: use Batches"),
     (lambda: run("r", LSTM(RNNConfig(5)), Streams([[9] * 9], 4, 2)), "The texts have the id 9, but this model has"),
     (lambda: Mixture({"a": Streams([[1] * 9], 4, 2)}, [(5, {"a": 1})]), "the sources take turns: use Batches"),
+    # prefixes
+    (lambda: minipoet.add_prefix(None), "must be a language model, got None"),
+    (lambda: minipoet.add_prefix(tiny_gpt2(), "15"), "num_virtual_tokens must be a whole number of at least 1, got '15'"),
+    (lambda: minipoet.add_prefix(tiny_gpt2(), 2, True, 0), "hidden must be None or a whole number of at least 1, got 0"),
+    (lambda: minipoet.add_prefix(tiny_gpt2(), CONTEXT), f"num_virtual_tokens can be {CONTEXT - 1} at most"),
+    (lambda: minipoet.add_prefix(tiny_gpt2(), 2, init="Мороз и солнце"), "the ids of a text (encode), got 'Мороз и"),
+    (lambda: minipoet.add_prefix(tiny_gpt2(), 2, init=["Мороз", "и"]), "init must be a list of whole numbers"),
+    (lambda: minipoet.add_prefix(tiny_gpt2(), 2, init=[]), "The text to start at is empty"),
+    (lambda: minipoet.add_prefix(tiny_gpt2(), 2, seed="a"), "seed must be a whole number from 0"),
+    (lambda: minipoet.add_prefix(small_lstm()), "give num_virtual_tokens=1, not 15"),
+    (lambda: minipoet.add_prefix(WindowMLP(WindowMLPConfig(5)), 1), "teach it by LoRA instead"),
+    (lambda: minipoet.merge_lora(minipoet.add_prefix(tiny_gpt2(), 2)), "is a prefix, which is no change of weights"),
+    (lambda: minipoet.remove_prefix(None), "must be a language model, got None"),
+    (lambda: prefix_mass(tiny_gpt2(), [[1]]), "No prefix is in use on this model"),
+    (lambda: prefix_mass(minipoet.add_prefix(tiny_gpt2(), 2), []), "There must be texts to look at the attention on"),
+    # models on the hub
+    (lambda: minipoet.load("https://huggingface.co/a/b"), "There is no folder 'https://huggingface.co/a/b'"),
+    (lambda: minipoet.load("owner/model "), "cannot be the id of a model on the hub"),
+    # how good it is, and how sure that is
+    (lambda: chrf("а", ["а"]), "hypotheses must be a list of strings, got one string"),
+    (lambda: chrf(["а", "б"], ["а"]), "Each hypothesis needs its reference, but there are 2 and 1"),
+    (lambda: chrf([], []), "no text to compare"),
+    (lambda: sentence_chrf(["а"], ["а"]), "chrf takes a list of them"),
+    (lambda: mean_of([1]).interval(), "One text tells nothing"),
+    (lambda: mean_of([1, 2]).interval(95), "between 0 and 1, as 0.95 is"),
+    (lambda: compare(mean_of([1, 2]), mean_of([1, 2, 3])), "the same texts, but there are 2 and 3"),
+    (lambda: ratio_of([1, 2], [0, 0]), "not all of them 0"),
+    (lambda: wilson(11, 10), "hits of 0 to n"),
 ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from minipoet.adapters.switch import Model, Switch, check_new, forget, note, refuse_merged, set_adapter
-from minipoet.checks import as_ids, expect, is_whole, shown
+from minipoet.checks import as_ids, expect, expect_model, is_whole, shown
 from minipoet.models.base import LanguageModel
 from minipoet.models.layers import check_ids
 from minipoet.models.linear import Linear
@@ -136,7 +136,7 @@ class Prefixes(Switch):
     @property
     def length(self) -> int:
         """P of the active one, or 0."""
-        return 0 if self.active is None else int(self.by_name[self.active].shape[0])  # type: ignore[index,arg-type]
+        return 0 if self.active is None else int(self.by_name[self.active].shape[0])  # type: ignore[index]
 
     def forward(self) -> Tensor | None:
         return None if self.active is None else self.by_name[self.active]()
@@ -197,6 +197,7 @@ def put(model: Model, prefix: nn.Module, config: PrefixConfig, name: str) -> Mod
 
 def remove_prefix(model: Model) -> Model:
     """The model without its prefixes. Returns the model."""
+    expect_model(model)
     model.prefixes = None
     forget(model, "prefix")
     return model
@@ -206,6 +207,8 @@ def remove_prefix(model: Model) -> Model:
 def _read(model: LanguageModel, ids: list[int], shape: Shape) -> Tensor | None:
     """What the text leaves in the cache, (P, rows, G, D); None on the meta device. Raises ValueError for a misfit."""
     device = next(model.parameters()).device
+    if not ids:
+        raise ValueError("The text to start at is empty: give the ids of one token or more, as encode gives them.")
     text = torch.tensor([ids], dtype=torch.long)
     check_ids(text, model.config.vocab_size)
     former, training = model.prefixes, model.training
