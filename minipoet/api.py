@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from minipoet.adapters import adapter_names, merged_adapter
+from minipoet.adapters.files import adapter_folders
 from minipoet.checks import as_device, as_dtype, as_path, expect, expect_model, expect_tokenizer
 from minipoet.hub import commit_of, fetch_from_hub, is_hub_id
 from minipoet.models import CheckpointError, LanguageModel, load_model, save_model
@@ -63,7 +64,8 @@ def load_folder(folder: Path, dtype: torch.dtype | None, device: str | torch.dev
 
     The largest file is read last: what is wrong with the others is told before.
     """
-    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+    adapter = any((place / "adapter_config.json").exists() for place in adapter_folders(folder))
+    if adapter and not (folder / "config.json").exists():
         raise CheckpointError(
             f"{folder} holds an adapter, not a model: load its base, then "
             f"minipoet.load_adapter(model, {str(folder)!r})."

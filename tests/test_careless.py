@@ -341,8 +341,8 @@ MISTAKES = [
     (lambda: Mixture({"a": Streams([[1] * 9], 4, 2)}, [(5, {"a": 1})]), "the sources take turns: use Batches"),
     # prefixes
     (lambda: minipoet.add_prefix(None), "must be a language model, got None"),
-    (lambda: minipoet.add_prefix(tiny_gpt2(), "15"), "num_virtual_tokens must be a whole number of at least 1, got '15'"),
-    (lambda: minipoet.add_prefix(tiny_gpt2(), 2, True, 0), "hidden must be None or a whole number of at least 1, got 0"),
+    (lambda: minipoet.add_prefix(tiny_gpt2(), "15"), "num_virtual_tokens must be a whole number of at least 1"),
+    (lambda: minipoet.add_prefix(tiny_gpt2(), 2, True, 0), "hidden must be None or a whole number of at least 1"),
     (lambda: minipoet.add_prefix(tiny_gpt2(), CONTEXT), f"num_virtual_tokens can be {CONTEXT - 1} at most"),
     (lambda: minipoet.add_prefix(tiny_gpt2(), 2, init="Мороз и солнце"), "the ids of a text (encode), got 'Мороз и"),
     (lambda: minipoet.add_prefix(tiny_gpt2(), 2, init=["Мороз", "и"]), "init must be a list of whole numbers"),
@@ -351,6 +351,7 @@ MISTAKES = [
     (lambda: minipoet.add_prefix(small_lstm()), "give num_virtual_tokens=1, not 15"),
     (lambda: minipoet.add_prefix(WindowMLP(WindowMLPConfig(5)), 1), "teach it by LoRA instead"),
     (lambda: minipoet.merge_lora(minipoet.add_prefix(tiny_gpt2(), 2)), "is a prefix, which is no change of weights"),
+    (lambda: minipoet.save_adapter(minipoet.add_prefix(tiny_gpt2().to("meta"), 2), "m"), "on the meta device"),
     (lambda: minipoet.remove_prefix(None), "must be a language model, got None"),
     (lambda: prefix_mass(tiny_gpt2(), [[1]]), "No prefix is in use on this model"),
     (lambda: prefix_mass(minipoet.add_prefix(tiny_gpt2(), 2), []), "There must be texts to look at the attention on"),

@@ -11,6 +11,7 @@ from reference_data import FOLDER, reference
 from safetensors.torch import load_file, save_file
 from test_command import minipoet_command
 
+import minipoet
 from minipoet.command.describe import describe
 from minipoet.models import peak_memory
 from minipoet.models.gpt2 import GPT2, GPT2Config
@@ -227,6 +228,89 @@ def test_adapter_without_weights_is_a_problem(tmp_path):
     assert "no adapter_model.safetensors" in str(describe(str(folder))["problems"])
     (folder / "adapter_model.safetensors").write_text("version https://git-lfs")
     assert "broken or cut short" in str(describe(str(folder))["problems"])
+
+
+def save_prefix(folder, **options):
+    """A prefix for poet-tiny, of 3 virtual tokens."""
+    model, _ = minipoet.load("poet-tiny")
+    minipoet.add_prefix(model, 3, **options)
+    minipoet.save_adapter(model, folder)
+    return model
+
+
+def test_prefix_is_described_and_compared_with_its_base(monkeypatch, capsys):
+    monkeypatch.chdir(FOLDER)
+    facts = describe("prefix/plain")
+    assert facts["adapter"].pop("weights")["tensors"] == 1
+    assert facts["adapter"] == {
+        "kind": "PREFIX_TUNING", "virtual_tokens": 5, "mlp": None, "parameters": 5 * 2 * 2 * 32,
+        "base": "gpt2/plain", "fits_base": True,
+    }  # fmt: skip
+    assert facts["problems"] == []
+    minipoet_command("info", "prefix/plain_old_bin")
+    text = capsys.readouterr().out
+    assert "virtual tokens 5\n  parameters     640\n" in text and "gpt2/plain, which it fits" in text
+
+
+def test_mlp_of_a_prefix_is_told(tmp_path, capsys):
+    save_prefix(tmp_path, projection=True, hidden=7)
+    facts = describe(str(tmp_path))
+    C, rows = 320, 12 * 320
+    assert facts["adapter"]["mlp"] == {"hidden": 7, "parameters": 3 * C + C * 7 + 7 + 7 * rows + rows}
+    assert (facts["adapter"]["parameters"], facts["problems"], facts["files"]) == (3 * rows, [], 3)
+    minipoet_command("info", tmp_path)
+    assert "MLP            7 wide, 33,927 parameters" in capsys.readouterr().out
+
+
+def test_mlp_of_another_prefix_is_a_problem(tmp_path):
+    save_prefix(tmp_path / "mlp", projection=True)
+    save_prefix(tmp_path / "plain", seed=1)
+    shutil.copy(tmp_path / "plain" / "adapter_model.safetensors", tmp_path / "mlp")
+    facts = describe(str(tmp_path / "mlp"))
+    assert facts["adapter"]["fits_base"] is False
+    assert "prefix_mlp.safetensors does not make the numbers" in facts["problems"][0]
+
+
+def test_lora_and_prefix_under_one_name_are_both_described(tmp_path, capsys):
+    folder = tmp_path / "lora"  # a name that its own part has too
+    model = save_prefix(tmp_path / "other")
+    minipoet.save_adapter(minipoet.add_lora(model, rank=2), folder)
+    facts = describe(str(folder))
+    adapter = facts["adapter"]
+    assert (adapter["kind"], adapter["base"], adapter["fits_base"]) == ("LORA and PREFIX_TUNING", "poet-tiny", True)
+    assert (adapter["lora"]["rank"], adapter["prefix"]["virtual_tokens"]) == (2, 3)
+    assert facts["problems"] == []
+    assert (facts["files"], facts["bytes"]) == (4, sum(p.stat().st_size for p in folder.rglob("*.*")))
+    minipoet_command("info", folder)
+    text = capsys.readouterr().out
+    assert text.index("rank           2") < text.index("virtual tokens 3") < text.index("poet-tiny, which it fits")
+
+
+def test_folder_around_one_adapter_is_described_by_it(tmp_path):
+    shutil.copytree(reference("lora/c_attn"), tmp_path / "lora")
+    facts = describe(str(tmp_path))
+    assert (facts["adapter"]["lora"]["rank"], facts["problems"]) == (4, [])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda path: path.unlink(), "prefix has no adapter_config.json"),
+        (lambda path: path.write_text("{"), "adapter_config.json is not a JSON file"),
+        (lambda path: path.write_text("[]"), "should hold a JSON object"),
+        (lambda path: change_json(path, num_layers=7), "num_layers is 7, here 6"),
+        (lambda path: change_json(path, num_virtual_tokens=[3]), "its files disagree"),
+        (lambda path: (path.parent / "adapter_model.safetensors").unlink(), "no adapter_model.safetensors"),
+    ],
+)
+def test_half_an_adapter_is_a_problem_and_the_rest_is_told(tmp_path, capsys, spoil, problem):
+    minipoet.save_adapter(minipoet.add_lora(save_prefix(tmp_path / "other"), rank=2), tmp_path / "both")
+    spoil(tmp_path / "both" / "prefix" / "adapter_config.json")
+    facts = describe(str(tmp_path / "both"))
+    assert len(facts["problems"]) == 1 and problem in facts["problems"][0]
+    assert facts["adapter"]["lora"]["rank"] == 2 and not facts["adapter"]["fits_base"]
+    assert minipoet_command("info", tmp_path / "both") == 0
+    assert problem in capsys.readouterr().out
 
 
 # Runs

@@ -42,6 +42,12 @@ def make_adapter(base, folder, origin=None):
     return folder
 
 
+def make_prefix(base, folder):
+    model, _ = minipoet.load(base)
+    minipoet.save_adapter(minipoet.add_prefix(model, 3), folder)
+    return folder
+
+
 @pytest.fixture
 def typed(monkeypatch):
     """Let these bytes come from standard input; call as typed(b"...")."""
@@ -213,6 +219,26 @@ def test_merged_adapter_writes_what_the_open_one_would(base, tmp_path, capsys):
     assert capsys.readouterr().out.rstrip("\n") == adapted.rstrip("\n") != plain.rstrip("\n")
 
 
+@pytest.mark.parametrize("kind", ["prefix", "projected", "both"])
+@pytest.mark.parametrize("dtype", [[], ["--dtype", "bf16"]])
+def test_prefix_writes_as_it_does_in_python(base, tmp_path, capsys, kind, dtype):
+    adapter = make_adapter(base, tmp_path / "lora")
+    model, tokenizer = minipoet.load(base)
+    if kind == "both":
+        minipoet.load_adapter(model, adapter)
+    minipoet.add_prefix(model, 4, projection=kind == "projected")
+    minipoet.save_adapter(model, tmp_path / "a")
+    assert minipoet_command("write", "Мороз", "--adapter", tmp_path / "a", "--tokens", 15, "--seed", 2, *dtype) == 0
+    output, errors = capsys.readouterr()
+    assert errors == "seed 2\n"  # the base was found by its name
+    if dtype:
+        model = minipoet.load_adapter(minipoet.load(base, torch.bfloat16)[0], tmp_path / "a")
+        model = minipoet.merge_lora(model) if kind == "both" else model
+    poem = minipoet.generate(model, tokenizer, "Мороз", max_new_tokens=15, seed=2)
+    plain = minipoet.generate(*minipoet.load(base), "Мороз", max_new_tokens=15, seed=2)
+    assert output.rstrip("\n") == poem.rstrip("\n") != plain.rstrip("\n")
+
+
 def test_base_that_is_asked_for_goes_before_the_one_the_adapter_names(base, tmp_path, capsys):
     adapter = make_adapter(base, tmp_path / "a", origin="poet-tiny")
     assert minipoet_command("write", "Мороз", "--adapter", adapter, "--base", base, "--tokens", 2) == 0
@@ -267,6 +293,8 @@ def test_weights_are_loaded_in_the_type_asked_for_and_packed_where_that_pays(bas
         (["--tokens", "many"], "invalid int value"),
         (["--base", "nowhere"], "no folder 'nowhere'"),
         (["--base", "adapter"], "holds an adapter, not a model: give it as --adapter."),
+        (["--base", "both"], "both holds an adapter, not a model: give it as --adapter."),
+        (["--adapter", "half"], "half/prefix has no adapter_config.json (found nothing)"),
         (["--base", "empty"], "empty"),
         (["--base", "list"], "list"),
         (["--adapter", "nowhere"], "no folder 'nowhere'"),
@@ -281,6 +309,10 @@ def test_mistake_gets_one_sentence_and_exit_code_2(base, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "base").symlink_to(base)
     make_adapter(base, tmp_path / "adapter")
+    for name in ("both", "half"):
+        make_adapter(base, tmp_path / name / "lora")
+        (tmp_path / name / "prefix").mkdir()
+    make_prefix(base, tmp_path / "both" / "prefix")
     for name in ("empty", "list"):
         (tmp_path / name).mkdir()
     (tmp_path / "list" / "adapter_config.json").write_text("[1]")

@@ -11,11 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from minipoet.adapters.lora_files import read_lora, save_lora
-from minipoet.adapters.peft import CONFIG, OLD_WEIGHTS, WEIGHTS, read_config
-from minipoet.adapters.prefix_files import MLP, read_prefix, save_prefix
+from minipoet.adapters.peft import CONFIG, AdapterError, clear, read_config
+from minipoet.adapters.prefix_files import read_prefix, save_prefix
 from minipoet.adapters.switch import Model, active_adapter, adapter_names, check_new, refuse_merged
 from minipoet.checks import as_path, expect_model
-from minipoet.files import remove
+from minipoet.files import make_folder, remove
 from minipoet.models.base import LanguageModel
 
 _SAVE = {"lora": save_lora, "prefix": save_prefix}
@@ -25,19 +25,24 @@ _KINDS = {"LORA": ("lora", read_lora), "PREFIX_TUNING": ("prefix", read_prefix)}
 def save_adapter(model: LanguageModel, folder: str | Path, name: str | None = None) -> None:
     """Write one adapter (the active one unless named) so that PEFT's `PeftModel.from_pretrained` reads it.
 
-    Raises ValueError if there is no such adapter.
+    Raises ValueError if there is no such adapter, and for a model that is on the meta device.
     """
     name = name or active_adapter(model) or next(iter(adapter_names(model)), None)
     if name is None or name not in adapter_names(model):
         raise ValueError(f"There is no adapter {name or ''!r} to save; the model has {adapter_names(model) or 'none'}.")
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ValueError("The model is on the meta device, which has shapes and no numbers: there is nothing to save.")
     folder = as_path(folder, "The folder to save to")
     kinds = list(model.adapters[name])
     places = {kind: folder / kind if len(kinds) > 1 else folder for kind in kinds}
-    for place in {folder, *(folder / kind for kind in _SAVE)} - {*places.values()}:  # what an earlier save left
-        for file in (CONFIG, WEIGHTS, OLD_WEIGHTS, MLP):
-            remove(place / file)
+    for place in places.values():
+        make_folder(place)
+    for place in (folder, *places.values()):
+        remove(place / CONFIG)  # until all is written, it is an unfinished adapter
     for kind, place in places.items():
         _SAVE[kind](model, place, name)
+    if folder not in places.values():
+        clear(folder)  # of what lay flat here before
 
 
 def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Model:
@@ -47,19 +52,23 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
     model; the model is then as it was.
     """
     expect_model(model)
-    parts = []
-    for place in adapter_folders(as_path(folder, "The folder of an adapter")):
+    folder = as_path(folder, "The folder of an adapter")
+    parts = {}
+    for place in adapter_folders(folder):
         values = read_config(place)
         kind, read = _KINDS[values["peft_type"]]
+        if kind in parts:
+            raise AdapterError(f"{folder} holds a {kind} twice, in {' and '.join(_SAVE)}: load the folder of one.")
         check_new(model, name, kind, seed=0)
         refuse_merged(model)
-        parts.append(read(model, place, values))
-    for put in parts:
+        parts[kind] = read(model, place, values)
+    for put in parts.values():
         put(name)
     return model
 
 
 def adapter_folders(folder: Path) -> list[Path]:
-    """Where the parts of an adapter lie: the folder itself, or its lora/ and prefix/."""
-    inner = [] if (folder / CONFIG).exists() else [folder / kind for kind in _SAVE if (folder / kind / CONFIG).exists()]
-    return inner or [folder]
+    """Where the parts of an adapter lie: the folder itself, or its lora/ and prefix/, finished or not."""
+    inner = [folder / kind for kind in _SAVE if (folder / kind).is_dir()]
+    flat = (folder / CONFIG).exists() or not any((place / CONFIG).exists() for place in inner)
+    return [folder] if flat else inner

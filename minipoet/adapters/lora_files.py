@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from minipoet.adapters.lora import LoRAConfig, attach, lora_layers
-from minipoet.adapters.peft import CONFIG, AdapterError, misfit, read_weights, write_adapter
+from minipoet.adapters.peft import CONFIG, WEIGHTS, AdapterError, misfit, read_weights, write_adapter
 from minipoet.models.base import LanguageModel
 
 PREFIX = "base_model.model."
@@ -45,6 +45,7 @@ def save_lora(model: LanguageModel, folder: Path, name: str) -> None:
         "peft_type": "LORA",
         "task_type": model.task_type,
         "base_model_name_or_path": model.origin or None,
+        "revision": model.revision or None,
         "inference_mode": True,
         "r": config.rank,
         "lora_alpha": config.alpha,
@@ -59,7 +60,7 @@ def save_lora(model: LanguageModel, folder: Path, name: str) -> None:
         "modules_to_save": None,
         "use_dora": False,
     }
-    write_adapter(folder, values, tensors)
+    write_adapter(folder, values, {WEIGHTS: tensors})
 
 
 def read_lora(model: LanguageModel, folder: Path, values: dict[str, Any]) -> Callable[[str], None]:

@@ -9,7 +9,7 @@ Format: https://huggingface.co/docs/peft/developer_guides/checkpoint. Chapter: d
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from minipoet.files import make_folder, read_json, remove, write_json_atomic, write_tensors_atomic
+from minipoet.files import read_json, remove, write_json_atomic, write_tensors_atomic
 from minipoet.models.weights import read_bin
 
 CONFIG, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+MLP = "prefix_mlp.safetensors"  # not of PEFT: see prefix_files.py
 
 # By kind: settings that change the result; anything but these values is refused.
 _PLAIN: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -42,25 +43,30 @@ _PLAIN: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "PREFIX_TUNING": {"modules_to_save": (None, []), "num_transformer_submodules": (1, None)},
 }
-_PLAIN_STARTS = (
-    True,
-    False,
-    "gaussian",
-    "orthogonal",
-    "eva",
-)  # LoRA's starts that leave the base's weights as they are
+# LoRA's starts that leave the base's weights as they are.
+_PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "eva")
 
 
 class AdapterError(ValueError):
     """An adapter's folder that cannot be loaded on this model: the message says why, and what to do."""
 
 
-def write_adapter(folder: Path, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write the two files; the config comes last, so that a folder without one is an unfinished one."""
-    make_folder(folder)
-    remove(folder / CONFIG)
-    write_tensors_atomic(folder / WEIGHTS, tensors, {"format": "pt"})
+def write_adapter(folder: Path, values: Mapping[str, Any], files: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write the tensors by file, and the config last, so that a folder without one is an unfinished one.
+
+    The folder is there, and the config of the adapter that it held is gone already; its other files go now.
+    """
+    for file, tensors in files.items():
+        write_tensors_atomic(folder / file, tensors, {"format": "pt"})
+    clear(folder, keep=files)
     write_json_atomic(folder / CONFIG, values, sort_keys=True)
+
+
+def clear(folder: Path, keep: Collection[str] = ()) -> None:
+    """Remove the files of an adapter, but for those to keep."""
+    for file in (CONFIG, WEIGHTS, OLD_WEIGHTS, MLP):
+        if file not in keep:
+            remove(folder / file)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -70,9 +76,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         if not folder.is_dir():
             what = "is a file" if folder.exists() else "does not exist"
             raise AdapterError(f"{folder} {what}: expected an adapter's folder, with {CONFIG} in it.")
-        found = sorted(p.name for p in folder.iterdir())
+        found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
         raise AdapterError(
-            f"{folder} is not an adapter's folder: no {CONFIG} in it (found {', '.join(found) or 'nothing'})."
+            f"{folder} has no {CONFIG} (found {found}): it is not an adapter's folder, or saving it was cut short."
         )
     values = read_json(path)
     if not isinstance(values, dict) or "peft_type" not in values:

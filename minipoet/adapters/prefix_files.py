@@ -9,44 +9,52 @@ Chapter: docs/prefix.md
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from minipoet.adapters.peft import AdapterError, misfit, read_tensors, read_weights, write_adapter
+from minipoet.adapters.peft import MLP, WEIGHTS, AdapterError, misfit, read_tensors, read_weights, write_adapter
 from minipoet.adapters.prefix import Prefix, PrefixConfig, ProjectedPrefix, Shape, make_prefix, put
-from minipoet.files import remove, write_tensors_atomic
 from minipoet.models.base import LanguageModel
 
-TENSOR, MLP = "prompt_embeddings", "prefix_mlp.safetensors"
-CLOSE = 1e-5  # the numbers of an MLP are made anew at each loading: other machines round otherwise
+TENSOR = "prompt_embeddings"
+CLOSE = 1e-5  # the numbers of an MLP are made anew at each loading, and another processor adds in another order
 
 
-@torch.no_grad()
 def save_prefix(model: LanguageModel, folder: Path, name: str) -> None:
     """Write the prefix of this name so that PEFT's `PeftModel.from_pretrained` reads it."""
     assert model.prefixes is not None
     prefix = model.prefixes.parts()[name]  # type: ignore[operator]
-    P, rows, G, D = prefix.shape
     values = {
         "peft_type": "PREFIX_TUNING",
         "task_type": model.task_type,
         "base_model_name_or_path": model.origin or None,
+        "revision": model.revision or None,
         "inference_mode": True,
-        "num_virtual_tokens": P,
-        "num_layers": rows // 2,
-        "num_attention_heads": G,
-        "token_dim": G * D,
+        "num_virtual_tokens": prefix.shape[0],
         "num_transformer_submodules": 1,
-        "encoder_hidden_size": G * D,
         "prefix_projection": False,  # of what is in the file: it is plain numbers
+        **_sizes(model, prefix.shape),
     }
-    remove(folder / MLP)
-    write_adapter(folder, values, {TENSOR: prefix().reshape(P, -1)})
-    if isinstance(prefix, ProjectedPrefix):
-        write_tensors_atomic(folder / MLP, prefix.state_dict())
+    values["encoder_hidden_size"] = values["token_dim"]
+    files = {MLP: prefix.state_dict()} if isinstance(prefix, ProjectedPrefix) else {}
+    write_adapter(folder, values, files | {WEIGHTS: {TENSOR: _made(prefix)}})
+
+
+def _sizes(model: LanguageModel, shape: Shape) -> dict[str, Any]:
+    """What the config says of the model, in PEFT's words."""
+    _, rows, G, D = shape
+    family = {"base_model_class": model.architecture, "parent_library": "minipoet"}
+    return {"auto_mapping": family, "num_layers": rows // 2, "num_attention_heads": G, "token_dim": G * D}
+
+
+@torch.no_grad()
+def _made(prefix: nn.Module) -> Tensor:
+    """The numbers, (P, rows·G·D) in fp32; made in fp64, as some processors multiply fp32 with fewer digits (TF32)."""
+    return deepcopy(prefix).cpu().double()().flatten(1).float()
 
 
 def read_prefix(model: LanguageModel, folder: Path, values: dict[str, Any]) -> Callable[[str], None]:
@@ -59,17 +67,10 @@ def read_prefix(model: LanguageModel, folder: Path, values: dict[str, Any]) -> C
         held = ", ".join(sorted(weights)[:4]) or "nothing"
         raise misfit(folder, [f"a prefix is the tensor {TENSOR} alone, here are {held}"], values)
     numbers, wanted = weights[TENSOR], values.get("num_virtual_tokens")
-    if numbers.ndim != 2 or len(numbers) != wanted:
+    if numbers.ndim != 2 or len(numbers) != wanted or not numbers.numel():
         came = f"{TENSOR} is {tuple(numbers.shape)}, num_virtual_tokens is {wanted}"
         raise AdapterError(f"{folder}: its files disagree ({came}): fetch the folder again.")
-    try:
-        shape = model.beginning_shape(len(numbers))
-    except ValueError as error:
-        raise misfit(folder, [str(error).rstrip(".")], values) from error
-    _, rows, G, D = shape
-    if numbers.shape[1] != rows * G * D:
-        here = f"{rows * G * D} ({rows} rows of {G} · {D})"
-        raise misfit(folder, [f"{TENSOR} has {numbers.shape[1]} numbers a token, this model takes {here}"], values)
+    shape = _shape_for(model, folder, values, numbers)
     saved = _resumed(folder, shape, numbers) if (folder / MLP).exists() else _plain(shape, numbers)
     hidden = saved.up.weight.shape[0] if isinstance(saved, ProjectedPrefix) else None
     config = PrefixConfig(len(numbers), hidden is not None, hidden)
@@ -84,23 +85,49 @@ def read_prefix(model: LanguageModel, folder: Path, values: dict[str, Any]) -> C
     return put_it
 
 
+def _shape_for(model: LanguageModel, folder: Path, values: dict[str, Any], numbers: Tensor) -> Shape:
+    """(P, rows, G, D) of these numbers on this model. Raises AdapterError if they were made for another one.
+
+    Their width alone does not tell: two layers of 64 take as many as four of 32.
+    """
+    made_for = values.get("auto_mapping")
+    if isinstance(made_for, dict) and made_for.get("parent_library") == "minipoet":
+        theirs = made_for.get("base_model_class")
+        if theirs != model.architecture:
+            raise misfit(folder, [f"it is a prefix for a {theirs}, this is a {model.architecture}"], values)
+    try:
+        shape = model.beginning_shape(len(numbers))
+    except ValueError as error:
+        raise misfit(folder, [str(error).rstrip(".")], values) from error
+    _, rows, G, D = shape
+    sizes = {key: size for key, size in _sizes(model, shape).items() if isinstance(size, int)}
+    problems = [
+        f"{key} is {values[key]}, here {size}" for key, size in sizes.items() if values.get(key) not in (None, size)
+    ]
+    if not problems and numbers.shape[1] != rows * G * D:
+        here = f"{rows * G * D} ({rows} rows of {G} · {D})"
+        problems = [f"{TENSOR} has {numbers.shape[1]} numbers a token, this model takes {here}"]
+    if problems:
+        raise misfit(folder, problems, values)
+    return shape
+
+
 def _plain(shape: Shape, numbers: Tensor) -> Prefix:
     prefix = Prefix(shape)
     prefix.begin(numbers.view(shape))
     return prefix
 
 
-@torch.no_grad()
 def _resumed(folder: Path, shape: Shape, numbers: Tensor) -> ProjectedPrefix:
     """The MLP that made the numbers. Raises AdapterError if the two files are not of one prefix."""
     tensors = read_tensors(folder / MLP)
     bias = tensors.get("up.bias")
-    prefix = ProjectedPrefix(shape, None if bias is None else len(bias))
+    prefix = ProjectedPrefix(shape, None if bias is None else bias.numel())
     expected = {name: tensor.shape for name, tensor in prefix.state_dict().items()}
     fits = expected == {name: tensor.shape for name, tensor in tensors.items()}
     if fits:
         prefix.load_state_dict(tensors)
-        fits = torch.allclose(prefix().flatten(1), numbers.float(), rtol=CLOSE, atol=CLOSE * float(numbers.abs().max()))
+        fits = torch.allclose(_made(prefix), numbers.float(), rtol=CLOSE, atol=CLOSE * float(numbers.abs().max()))
     if not fits:
         raise AdapterError(
             f"{folder}: {MLP} does not make the numbers of the prefix beside it (has another program saved that?): "

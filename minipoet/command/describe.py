@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from minipoet.adapters import load_adapter
-from minipoet.adapters.peft import OLD_WEIGHTS, WEIGHTS, read_config
+from minipoet.adapters.files import adapter_folders
+from minipoet.adapters.peft import MLP, OLD_WEIGHTS, WEIGHTS, read_config
 from minipoet.command import folders
 from minipoet.command.units import dtype_word
 from minipoet.models import CheckpointError, count_parameters, load_model
@@ -44,7 +45,8 @@ def describe(name: str) -> Facts:
     Raises ValueError or OSError for a folder of which nothing can be said.
     """
     with folders.opened(name) as folder:
-        files = [path for path in folder.iterdir() if path.is_file()]
+        places = {folder, *adapter_folders(folder)}
+        files = [path for place in places for path in place.iterdir() if path.is_file()]
         facts: Facts = {"name": name, "files": len(files), "bytes": sum(path.stat().st_size for path in files)}
         problems: list[str] = []
         if folders.is_checkpoint(folder):
@@ -115,30 +117,66 @@ def _tokenizer(folder: Path, rows: Any, problems: list[str]) -> Facts | None:
 
 
 def _adapter(folder: Path, problems: list[str]) -> Facts:
-    values = folders.read_object(folder / folders.ADAPTER_CONFIG)
-    facts: Facts = {"kind": values.get("peft_type"), "base": folders.adapter_base(folder) or None, "fits_base": None}
-    rank, alpha = values.get("r"), values.get("lora_alpha", 8)  # PEFT's value where the key is missing
-    if isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float):
-        facts |= {"rank": rank, "alpha": alpha, "scale": alpha / (sqrt(rank) if values.get("use_rslora") else rank)}
-        facts |= {"dropout": values.get("lora_dropout", 0.0)}
-        facts |= {key: values[key] for key in ("rank_pattern", "alpha_pattern") if values.get(key)}
-    path = next((folder / name for name in (WEIGHTS, OLD_WEIGHTS) if (folder / name).exists()), None)
-    if path is None:
-        problems.append(f"{folder} has no {WEIGHTS}: saving it was cut short.")
-        return facts
+    """A LoRA or a prefix; of one that is both, the facts of each stand under "lora" and "prefix"."""
+    wrong: list[str] = []
+    parts = {place: _part(place, wrong) for place in adapter_folders(folder)}
+    facts: Facts = {"kind": " and ".join(str(part["kind"] or "?") for part in parts.values())}
+    facts |= parts[folder] if folder in parts else {place.name: part for place, part in parts.items()}
+    facts |= {"base": None, "fits_base": None}
     try:
-        shapes = {name: tensor.shape for name, tensor in read_file(path)}
-        modules = [name.partition(".lora_A")[0] for name in shapes if ".lora_A" in name]
-        facts |= {"layers": len(modules), "targets": sorted({".".join(name.split(".")[-2:]) for name in modules})}
-        facts |= {"parameters": sum(shape.numel() for shape in shapes.values()), "weights": _weights([path])}
-        read_config(folder)
-        if folders.is_here(facts["base"]):
+        facts["base"] = folders.adapter_base(folder) or None
+        if folders.is_here(facts["base"]) and not wrong:
             facts["fits_base"] = False
             with folders.opened(facts["base"]) as base:
                 load_adapter(load_model(base, device="meta"), folder)
             facts["fits_base"] = True
     except (ValueError, OSError) as error:
+        wrong.append(str(error))
+    problems += wrong
+    return facts
+
+
+def _part(folder: Path, problems: list[str]) -> Facts:
+    """One of PEFT's folders."""
+    facts: Facts = {"kind": None}
+    try:
+        if not (folder / folders.ADAPTER_CONFIG).exists():
+            read_config(folder)  # tells what is there instead
+        values = folders.read_object(folder / folders.ADAPTER_CONFIG)
+        facts = {"kind": values.get("peft_type")}
+        facts |= _prefix(folder, values) if facts["kind"] == "PREFIX_TUNING" else _lora(values)
+        path = next((folder / name for name in (WEIGHTS, OLD_WEIGHTS) if (folder / name).exists()), None)
+        if path is None:
+            problems.append(f"{folder} has no {WEIGHTS}: saving it was cut short.")
+            return facts
+        shapes = {name: tensor.shape for name, tensor in read_file(path)}
+        modules = [name.partition(".lora_A")[0] for name in shapes if ".lora_A" in name]
+        if facts["kind"] != "PREFIX_TUNING":
+            targets = sorted({".".join(name.split(".")[-2:]) for name in modules})
+            facts |= {"layers": len(modules), "targets": targets}
+        facts |= {"parameters": sum(shape.numel() for shape in shapes.values()), "weights": _weights([path])}
+        read_config(folder)
+    except (ValueError, OSError) as error:
         problems.append(str(error))
+    return facts
+
+
+def _lora(values: Facts) -> Facts:
+    rank, alpha = values.get("r"), values.get("lora_alpha", 8)  # PEFT's value where the key is missing
+    if not (isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float)):
+        return {}
+    facts = {"rank": rank, "alpha": alpha, "scale": alpha / (sqrt(rank) if values.get("use_rslora") else rank)}
+    patterns = {key: values[key] for key in ("rank_pattern", "alpha_pattern") if values.get(key)}
+    return facts | {"dropout": values.get("lora_dropout", 0.0)} | patterns
+
+
+def _prefix(folder: Path, values: Facts) -> Facts:
+    """Its tokens, and how wide inside is the MLP that it can be learnt on with, if that lies there."""
+    facts: Facts = {"virtual_tokens": values.get("num_virtual_tokens"), "mlp": None}
+    if (folder / MLP).exists():
+        shapes = {name: tensor.shape for name, tensor in read_file(folder / MLP)}
+        hidden, parameters = shapes.get("up.bias", torch.Size([0])).numel(), sum(s.numel() for s in shapes.values())
+        facts["mlp"] = {"hidden": hidden, "parameters": parameters}
     return facts
 
 

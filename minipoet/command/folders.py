@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from minipoet.adapters.files import adapter_folders
 from minipoet.adapters.peft import CONFIG as ADAPTER_CONFIG
 from minipoet.api import EMBEDDED
 from minipoet.files import read_json
@@ -52,8 +53,8 @@ def is_checkpoint(folder: Path) -> bool:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Has it an adapter's config?"""
-    return (folder / ADAPTER_CONFIG).exists()
+    """Has it an adapter's config, or those of a LoRA and a prefix in lora/ and prefix/?"""
+    return any((place / ADAPTER_CONFIG).exists() for place in adapter_folders(folder))
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -76,7 +77,9 @@ def adapter_base(name: str | Path) -> str:
         if is_checkpoint(folder):
             raise ValueError(f"{folder} holds a model, not an adapter: give it as --base.")
         raise ValueError(f"{folder} is not an adapter's folder: no {ADAPTER_CONFIG} in it ({contents(folder)}).")
-    return str(read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path") or "")
+    configs = [path for place in adapter_folders(folder) if (path := place / ADAPTER_CONFIG).exists()]
+    named = (read_object(path).get("base_model_name_or_path") for path in configs)
+    return next((str(name) for name in named if name), "")
 
 
 def contents(folder: Path) -> str:

@@ -95,17 +95,28 @@ def _tokenizer(facts: Facts) -> Rows:
 
 def _adapter(facts: Facts) -> Rows:
     yield "kind", str(facts["kind"])
+    for part in [facts[kind] for kind in ("lora", "prefix") if kind in facts] or [facts]:
+        yield from _lora_or_prefix(part)
+    fits = {True: "which it fits", False: "which it does not fit", None: "not compared with it"}
+    yield "base", f"{facts['base']}, {fits[facts['fits_base']]}" if facts["base"] else "not named"
+
+
+def _lora_or_prefix(facts: Facts) -> Rows:
     if "rank" in facts:
         yield "rank", f"{facts['rank']}, alpha {facts['alpha']}, scale {facts['scale']:g}, dropout {facts['dropout']}"
     for key in ("rank_pattern", "alpha_pattern"):
         if key in facts:
             yield key.replace("_", " "), ", ".join(f"{name}: {value}" for name, value in facts[key].items())
-    if "layers" in facts:
+    if "targets" in facts:
         yield "targets", f"{count_word(facts['layers'], 'layer')}: {', '.join(facts['targets'])}"
+    if "virtual_tokens" in facts:
+        yield "virtual tokens", str(facts["virtual_tokens"])
+    if "parameters" in facts:
         yield "parameters", f"{facts['parameters']:,}"
+    if facts.get("mlp"):
+        yield "MLP", f"{facts['mlp']['hidden']:,} wide, {facts['mlp']['parameters']:,} parameters, to learn on with"
+    if "weights" in facts:
         yield from _weights(facts["weights"])
-    fits = {True: "which it fits", False: "which it does not fit", None: "not compared with it"}
-    yield "base", f"{facts['base']}, {fits[facts['fits_base']]}" if facts["base"] else "not named"
 
 
 def _run(facts: Facts) -> Rows:
