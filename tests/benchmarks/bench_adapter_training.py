@@ -14,8 +14,7 @@ and the texts of each step: PEFT's batch is ours, unpacked. So a step is a step 
 tokens of text (targets of the loss; padding does not count). Poems are cut at line ends to --length tokens first.
 
 A round is a fresh optimiser and --steps + 1 steps, of which the first does not count. minipoet runs its own loop,
-`train`; PEFT a bare one, without what Trainer adds. Both shapes read poet-tiny's tokens; ruGPT3-small's has random
-weights.
+`train`; PEFT a bare one, without what Trainer adds. All shapes read poet-tiny's tokens; ruGPT3's have random weights.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def arguments() -> argparse.Namespace:
     add = options.add_argument
     add("--corpus", default="embedded", help='"embedded", "pushkin", or a folder of .txt, a .txt, a .jsonl(.gz)')
     add("--author", help="only this author's poems of a .jsonl corpus")
-    add("--shapes", nargs="+", default=list(SHAPES), choices=SHAPES)
+    add("--shapes", nargs="+", default=list(SHAPES), choices=[*SHAPES, "rugpt3-medium"])
     add("--modes", nargs="+", default=list(MODES), choices=list(MODES))
     add("--rank", type=count, default=8)
     add("--alpha", type=float, default=16)

@@ -25,7 +25,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 RUGPT3_SMALL = {"vocab_size": 50264, "n_positions": 2048, "n_embd": 768, "n_layer": 12, "n_head": 12}
-SHAPES = ("poet-tiny", "rugpt3-small")
+RUGPT3_MEDIUM = {"vocab_size": 50257, "n_positions": 2048, "n_embd": 1024, "n_layer": 24, "n_head": 16}
+SHAPES = ("poet-tiny", "rugpt3-small")  # what is measured unless asked otherwise
+RANDOM = {"rugpt3-small": RUGPT3_SMALL, "rugpt3-medium": RUGPT3_MEDIUM}
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when transformers is imported, children too
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 Side = Callable[[int], Any]  # the number of the round -> what it measured
@@ -94,7 +96,7 @@ def peak_memory() -> int:
 
 
 def write_model(shape: str, folder: Path, dropout: float = 0.0) -> Path:
-    """Write poet-tiny, or random weights of ruGPT3-small's shape with poet-tiny's tokenizer, in fp32; the folder again.
+    """Write poet-tiny, or random weights of a ruGPT3's shape with poet-tiny's tokenizer, in fp32; the folder again.
 
     Both libraries load it. `dropout` is the base's own, in all three places that GPT-2 has it.
     """
@@ -106,8 +108,8 @@ def write_model(shape: str, folder: Path, dropout: float = 0.0) -> Path:
     from minipoet.models.gpt2 import GPT2, GPT2Config
 
     model, tokenizer = minipoet.load("poet-tiny")
-    if shape == "rugpt3-small":
-        model = GPT2(GPT2Config(**RUGPT3_SMALL))
+    if shape in RANDOM:
+        model = GPT2(GPT2Config(**RANDOM[shape]))
         model.reset(torch.Generator().manual_seed(0))
         with torch.no_grad():  # with weights as small as at the start a greedy text would be one word for ever
             for parameter in model.blocks.parameters():
