@@ -57,6 +57,7 @@ from minipoet.plots import (
 from minipoet.text import (
     Poem,
     Quotations,
+    VerseFilter,
     clean_text,
     drop_duplicates,
     fetch,
@@ -64,6 +65,8 @@ from minipoet.text import (
     read_corpus,
     read_poems,
     read_records,
+    read_stihi,
+    split_by_poem,
     split_by_work,
     work_of,
 )
@@ -74,6 +77,7 @@ from minipoet.tokenization import (
     WordTokenizer,
     encode_texts,
     split_tokens,
+    tokenized,
     train_bpe,
 )
 from minipoet.training import (
@@ -358,6 +362,14 @@ MISTAKES = [
     # models on the hub
     (lambda: minipoet.load("https://huggingface.co/a/b"), "There is no folder 'https://huggingface.co/a/b'"),
     (lambda: minipoet.load("owner/model "), "cannot be the id of a model on the hub"),
+    # large collections
+    (lambda: read_stihi("nowhere.jsonl.zst"), "nowhere.jsonl.zst: cannot be read (No such file or directory)"),
+    (lambda: read_stihi("nowhere", first=0), "first must be a whole number of poems, at least 1, or None for all"),
+    (lambda: VerseFilter(5, 3), "nothing can be kept with characters from 5 to 3"),
+    (lambda: split_by_poem(["а"]), "The poems must be a list of Poem(text), but number 0 of it is"),
+    (lambda: tokenized(CHARS, [Poem("а")]), "The texts must be a list of strings, but number 0 of it is Poem"),
+    (lambda: tokenized(tiny_gpt2(), ["a"]), "The tokenizer must be one of minipoet's, got GPT2"),
+    (lambda: tokenized(CHARS, []), "There is no text to make tokens of"),
     # how good it is, and how sure that is
     (lambda: chrf("а", ["а"]), "hypotheses must be a list of strings, got one string"),
     (lambda: chrf(["а", "б"], ["а"]), "Each hypothesis needs its reference, but there are 2 and 1"),

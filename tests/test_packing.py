@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from training_support import numbered_texts, pairs, random_texts
@@ -47,6 +48,26 @@ def test_cut_leaves_a_text_that_fits_as_it_is():
 def test_cut_ends_a_piece_at_the_last_break_of_its_second_half():
     assert lists(cut([1, 2, 3, 9, 5, 6, 7, 8], 5, breaks=[9])) == [[1, 2, 3, 9], [9, 5, 6, 7, 8]]
     assert lists(cut([1, 2, 3, 9, 9, 6, 7, 8], 5, breaks=[9])) == [[1, 2, 3, 9, 9], [9, 6, 7, 8]]
+
+
+def test_cut_copies_what_may_change_and_only_that():
+    ids = np.arange(9, dtype=np.uint16)
+    pieces = cut(ids, 4)
+    ids[:] = 0
+    assert lists(pieces) == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8]]
+    mapped = np.arange(9, dtype=np.uint16)
+    mapped.flags.writeable = False
+    assert all(np.shares_memory(piece, mapped) for piece in cut(mapped, 4, breaks=[2]))
+    assert lists(cut(mapped, 4)) == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8]]
+
+
+def test_small_unsigned_ids_make_the_batches_that_lists_make():
+    texts = random_texts(30)
+    small = [np.array(text, dtype=np.uint16) for text in texts]
+    for text in small:
+        text.flags.writeable = False
+    ours, theirs = (Batches(kind, 16, 3, seed=2, breaks=[1, 2]) for kind in (small, texts))
+    assert all(equal(ours.batch(step), theirs.batch(step)) for step in range(20))
 
 
 def test_cut_does_not_use_a_break_of_the_first_half():

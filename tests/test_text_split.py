@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from minipoet.text.dedup import line_keys, word_runs
+from minipoet.text.dedup import drop_duplicates, line_keys, word_runs
 from minipoet.text.errors import CorpusError
 from minipoet.text.poems import Poem
-from minipoet.text.split import group_by_work, split_by_work
+from minipoet.text.split import check_apart, group_by_work, split_by_poem, split_by_work
 
 
 def verse(number: int, lines: int = 8) -> str:
@@ -139,3 +139,81 @@ def test_split_that_leaves_nothing_to_train_on_says_so() -> None:
 def test_one_group_cannot_be_divided(poems: list[Poem]) -> None:
     with pytest.raises(CorpusError, match="bring at least two different poems"):
         split_by_work(poems)
+
+
+def test_split_by_poem_holds_out_about_the_asked_share_of_poems() -> None:
+    poems = [Poem(verse(number, 2)) for number in range(4000)]
+    for share in (0.1, 0.5):
+        for seed in range(3):
+            found = len(split_by_poem(poems, share, seed).validation) / 4000
+            assert found == pytest.approx(share, abs=3 * (share * (1 - share) / 4000) ** 0.5)
+
+
+def test_split_by_poem_never_moves_a_poem() -> None:
+    poems = corpus(300)
+    before = split_by_poem(poems, 0.2, seed=1)
+    for part in (poems[:100], poems[::-1], [*poems, *(Poem(verse(number)) for number in range(900, 1000))]):
+        after = split_by_poem(part, 0.2, seed=1)
+        assert set(after.train) & set(poems) <= set(before.train)
+        assert set(after.validation) & set(poems) <= set(before.validation)
+
+
+def test_split_by_poem_is_the_same_in_every_process() -> None:
+    split = split_by_poem(corpus(30), 0.2, seed=3)
+    assert [poem.title for poem in split.validation] == ["3", "6", "8", "11", "13", "21", "23", "24"]
+
+
+def test_split_by_poem_keeps_copies_on_one_side_and_the_order() -> None:
+    poems = [copy for poem in corpus(40) for copy in (poem, Poem(poem.text.upper().replace(" ", ", ")))]
+    split = split_by_poem(poems, 0.3)
+    for side in (split.train, split.validation):
+        assert len(side) % 2 == 0 and side == sorted(side, key=poems.index)
+
+
+def test_split_by_poem_of_other_seeds_differs() -> None:
+    assert split_by_poem(corpus(99), 0.5, 1).train != split_by_poem(corpus(99), 0.5, 2).train
+
+
+@pytest.mark.parametrize("share", [0, 1, True, "0.1"])
+def test_split_by_poem_refuses_what_is_no_share(share: float) -> None:
+    with pytest.raises(CorpusError, match="expected 0 < share < 1"):
+        split_by_poem(corpus(10), share)
+
+
+def test_split_by_poem_with_an_empty_side_says_what_to_do() -> None:
+    with pytest.raises(
+        CorpusError, match="1 poem.* into 90% and 10%: one side would be empty; bring more, or use split_"
+    ):
+        split_by_poem(corpus(1))
+
+
+def test_poems_are_apart_after_the_road_of_a_large_corpus() -> None:
+    poems = corpus(200)
+    reposts = [Poem("\n".join([*verse(7, 20).split("\n")[: 16 + n % 4], f"приписка{n}"])) for n in range(30)]
+    kept = drop_duplicates([*poems, *reposts, *(Poem(poem.text.upper()) for poem in poems[:50])])[0]
+    split = split_by_poem(kept)
+    check_apart(split.train, split.validation)
+
+
+def test_overlap_is_refused_with_how_many_and_the_first() -> None:
+    poems = [Poem(poem.text, poem.title, source=f"p.jsonl:{n}") for n, poem in enumerate(corpus(20))]
+    variant = Poem(verse(3, 20).replace("\n", "\n\n").upper(), source="b.jsonl:4")
+    copy = Poem(poems[5].text, "Снег")
+    with pytest.raises(CorpusError) as error:
+        check_apart(poems, [Poem(verse(999)), variant, copy])
+    message = str(error.value)
+    assert message.startswith("2 of 3 held-out poems are among the 20 training poems, or nearly so; the first: ")
+    assert "(b.jsonl:4) and «3» (p.jsonl:3) share 100% of their lines or word runs" in message
+    check_apart(poems, [Poem(verse(999))])
+
+
+def test_overlap_by_many_reposts_is_refused_too() -> None:
+    lines = verse(1, 20).split("\n")
+    reposts = [Poem("\n".join([*lines[number % 3 :], f"приписка{number}"])) for number in range(30)]
+    with pytest.raises(CorpusError, match="15 of 15 held-out poems"):
+        check_apart(reposts[:15], reposts[15:])
+
+
+def test_quotation_is_no_overlap() -> None:
+    shared = verse(1, 2)
+    check_apart([Poem(f"{verse(2)}\n{shared}")], [Poem(f"{shared}\n{verse(3)}")])

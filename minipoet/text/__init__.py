@@ -1,11 +1,15 @@
 """Texts: poems and prose read from files, cleaned, freed of copies, and divided into training and validation.
 
-    poems.py      Poem, read_poems           a folder, a text file or JSONL -> a list of poems
+    poems.py      Poem, read_poems           a folder, a text file, JSONL or parquet -> a list of poems
+    stihi.py      read_stihi, ReadReport     a large, unclean collection (stihi_ru), as a stream
+    filters.py    VerseFilter                what is no Russian verse is left out, and counted by reason
     records.py    Record, read_records       one JSON object a line, of poems or prose, read as a stream
+    rows.py       read_rows                  how files of records are packed: gzip, zstd, parquet
     clean.py      clean_text, clean_title    what the web and old files add is taken away
     dedup.py      drop_duplicates            one poem printed twice is kept once
     works.py      work_of                    which long poem a chapter belongs to
     split.py      split_by_work              nothing of the validation side is in the training side
+                  split_by_poem, check_apart the same for a hundred thousand poems that stand alone
     quotations.py Quotations                 lines of one corpus that another quotes are taken out
     prose.py      read_prose, hold_out       prose: whole works, and the end of each held out
     corpora.py    read_corpus, corpus_sha256 corpora by name: "embedded", "pushkin"; read_prose_corpus
@@ -13,7 +17,8 @@
     download.py   Pin, fetch                 a fixed address, a size and a checksum
     errors.py     CorpusError                a ValueError: what was expected, what came, what to do
 
-The room uses the standard library only (and a progress bar), and knows nothing of tokens and models.
+The room uses the standard library, NumPy and a progress bar, and what unpacks zstd and parquet where it is installed.
+It knows nothing of tokens and models.
 """
 
 from minipoet.text.clean import clean_text, clean_title
@@ -21,11 +26,13 @@ from minipoet.text.corpora import corpus_sha256, read_corpus, read_prose_corpus
 from minipoet.text.dedup import Duplicate, drop_duplicates
 from minipoet.text.download import Pin, fetch
 from minipoet.text.errors import CorpusError
+from minipoet.text.filters import VerseFilter
 from minipoet.text.poems import Poem, parse_poems, read_poems
 from minipoet.text.prose import hold_out, parse_prose, read_prose
 from minipoet.text.quotations import Quotations
 from minipoet.text.records import Record, read_records
-from minipoet.text.split import Split, split_by_work
+from minipoet.text.split import Split, check_apart, split_by_poem, split_by_work
+from minipoet.text.stihi import ReadReport, read_stihi, stream_stihi
 from minipoet.text.works import work_of
 
 __all__ = [
@@ -34,8 +41,11 @@ __all__ = [
     "Pin",
     "Poem",
     "Quotations",
+    "ReadReport",
     "Record",
     "Split",
+    "VerseFilter",
+    "check_apart",
     "clean_text",
     "clean_title",
     "corpus_sha256",
@@ -49,6 +59,9 @@ __all__ = [
     "read_prose",
     "read_prose_corpus",
     "read_records",
+    "read_stihi",
+    "split_by_poem",
     "split_by_work",
+    "stream_stihi",
     "work_of",
 ]

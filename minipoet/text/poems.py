@@ -1,10 +1,12 @@
-"""Poems from files: what a poem is here, and the three forms in which a corpus may come.
+"""Poems from files: what a poem is here, and the forms in which a corpus may come.
 
     a folder          of .txt files, one poem each; the name of the file is the title unless the file has its own
     one text file     poems divided by a line of stars, dashes or equals signs; a first line "# Title" is optional
-    one JSONL file    (or .jsonl.gz) an object a line: `text`, and optionally `title`, `author`, `work`, `kind`
+    one JSONL file    (or .jsonl.gz, .jsonl.zst) an object a line: `text`, maybe `title`, `author`, `work`, `kind`
+    one parquet file  the same fields as columns
 
-All three give a list of `Poem`, cleaned (`minipoet.text.clean`). Chapter: docs/text.md.
+All give a list of `Poem`, cleaned (`minipoet.text.clean`), and every mistake in a file is an error; for large
+collections, which are never without mistakes, there is `read_stihi`. Chapter: docs/text.md.
 """
 
 import re
@@ -19,7 +21,7 @@ from minipoet.text.records import is_records_file, read_records, read_text
 
 _DIVIDER = re.compile(r"[ \t]*(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:=[ \t]*){3,}|(?:_[ \t]*){3,})")
 _TITLE_LINE = re.compile(r"#{1,6}[ \t]*(?P<title>[^#\s].*)")
-_FORMS = "a folder of .txt files, a .txt file with poems divided by lines of ***, or a .jsonl or .jsonl.gz file"
+_FORMS = "a folder of .txt files, a .txt file with poems divided by lines of ***, a .jsonl (.gz, .zst) or .parquet file"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Poem:
 
 
 def read_poems(path: str | Path, author: str | None = None, *, drama: bool = False) -> list[Poem]:
-    """All poems of a folder, a text file or a JSONL file, cleaned, in the order of the file (of the sorted names).
+    """All poems of a folder, a text file or a file of records, cleaned, in the order of the file (of the sorted names).
 
     Args:
         path: see the head of this module for the forms.
@@ -129,7 +131,7 @@ def _read_folder(folder: Path, author: str) -> list[Poem]:
 
 
 def _read_jsonl(path: Path, author: str | None, drama: bool) -> list[Poem]:
-    """The poems of a JSONL file."""
+    """The poems of a file of records."""
     wanted = _words(author or "")
     poems, empty = [], []
     authors: Counter[str] = Counter()

@@ -1,30 +1,28 @@
-"""Reading files: text in UTF-8, and records, one JSON object a line (JSONL), gzipped or not, a line at a time.
+"""Reading files: text in UTF-8, and records, one JSON object a line (JSONL) or a row of parquet, one at a time.
 
     read_text     a whole text file, or an error that says which encoding it seems to be in
     read_records  poems or prose from JSONL; the file is never held in memory whole
     Record        one text with what is known about it
 
-Format: JSON Lines (https://jsonlines.org). Fields that a `Record` does not have are ignored.
-Chapter: docs/text.md.
+How a file is packed (gzip, zstd, parquet) is the business of `minipoet.text.rows`. Fields that a `Record` does not have
+are ignored. Chapter: docs/text.md.
 """
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from minipoet.checks import as_path
 from minipoet.text.errors import CorpusError, listed
+from minipoet.text.rows import PACKED, Broken, guess_encoding, read_rows
 
 _OPTIONAL = ("title", "author", "work", "date", "kind")
-_SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One text of a JSONL file, not cleaned. `source` is "file:line", for messages; absent fields are empty."""
+    """One text of such a file, not cleaned. `source` is "file:line", for messages; absent fields are empty."""
 
     text: str
     title: str = ""
@@ -36,8 +34,8 @@ class Record:
 
 
 def is_records_file(path: str | Path) -> bool:
-    """Whether the name is that of a JSONL file."""
-    return str(path).lower().endswith(_SUFFIXES)
+    """Whether the name is that of a file of records: JSONL, packed or not, or parquet."""
+    return str(path).lower().endswith(PACKED)
 
 
 def read_text(path: str | Path) -> str:
@@ -68,48 +66,22 @@ def read_text(path: str | Path) -> str:
         ) from error
 
 
-def guess_encoding(data: bytes) -> str:
-    """The encoding that Russian bytes which are not UTF-8 are probably in, or "" if none fits.
-
-    In cp1251, KOI8-R and cp866 the same bytes stand for other letters, often of the other case; in running text nearly
-    all of them are small Cyrillic letters only if the guess is right.
-    """
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "UTF-16"
-    high = bytes(byte for byte in data if byte > 127)
-    small = {
-        encoding: sum("а" <= letter <= "я" for letter in high.decode(encoding, errors="replace"))
-        for encoding in ("cp1251", "koi8-r", "cp866")
-    }
-    best = max(small, key=lambda encoding: small[encoding])
-    return best if 2 * small[best] > len(high) else ""
-
-
 def read_records(path: str | Path) -> Iterator[Record]:
-    """The records of a JSONL file, in order, read line by line; blank lines are skipped.
+    """The records of a JSONL or parquet file, in order, read one by one; blank lines are skipped.
 
-    Each line is an object with a string `text`; `title`, `author`, `work`, `date` and `kind` are optional strings (null
-    is ""). At the first wrong line nothing more is yielded: the rest of the file is only checked, and one error tells
-    all.
+    Each has a string `text`; `title`, `author`, `work`, `date` and `kind` are optional strings (null is ""). At the
+    first wrong line nothing more is yielded: the rest of the file is only checked, and one error tells all.
 
     Raises:
         CorpusError: the file cannot be read, is cut short, or has wrong lines: each is named as file:line.
     """
     path, problems = as_path(path, "The file of records"), []
-    opener = gzip.open if path.name.lower().endswith(".gz") else open
-    try:
-        with opener(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                record = _parse(line, f"{path}:{number}")
-                if isinstance(record, str):
-                    problems.append(record)
-                elif not problems:
-                    yield record
-    except (OSError, EOFError, zlib.error) as error:
-        why = getattr(error, "strerror", None) or f"{error}; is it complete, and gzipped if it ends in .gz?"
-        raise CorpusError(f"{path}: cannot be read ({why})") from error
+    for place, row in read_rows(path, ("text", *_OPTIONAL)):
+        record = row if isinstance(row, Broken) else _record(row, place)
+        if isinstance(record, Broken):
+            problems.append(f"{place}: {record}")
+        elif not problems:
+            yield record
     if problems:
         raise CorpusError(
             f"{path}: {len(problems)} wrong line(s); each line must be a JSON object "
@@ -117,26 +89,14 @@ def read_records(path: str | Path) -> Iterator[Record]:
         )
 
 
-def _parse(line: bytes, source: str) -> Record | str:
-    """The record of a line, or what is wrong with it."""
-    try:
-        fields = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        guess = guess_encoding(line)
-        hint = f"; it looks like {guess}, convert the file: iconv -f {guess} -t UTF-8" if guess else ""
-        return f"{source}: expected UTF-8, got byte 0x{line[error.start]:02x} at byte {error.start} of the line{hint}"
-    except json.JSONDecodeError as error:
-        return f"{source}: not JSON ({error.msg} at column {error.colno})"
-    if not isinstance(fields, dict):
-        return f"{source}: expected an object, got {type(fields).__name__}"
+def _record(fields: dict[str, Any], source: str) -> Record | Broken:
+    """The record of a row, or what is wrong with it."""
     if "text" not in fields:
-        return f"{source}: no field `text`; the fields are {', '.join(map(repr, fields)) or 'none'}"
+        return Broken(f"no field `text`; the fields are {', '.join(map(repr, fields)) or 'none'}")
     values = {name: fields[name] for name in _OPTIONAL if fields.get(name) is not None} | {"text": fields["text"]}
     wrong = [
         f"`{name}` must be a string, got {type(value).__name__}"
         for name, value in values.items()
         if not isinstance(value, str)
     ]
-    if wrong:
-        return f"{source}: {'; '.join(wrong)}"
-    return Record(**values, source=source)
+    return Broken("; ".join(wrong)) if wrong else Record(**values, source=source)

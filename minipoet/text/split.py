@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from minipoet.checks import each, is_number, shown
-from minipoet.text.dedup import index_marks, line_keys, marks, word_key, word_runs
+from minipoet.text.dedup import COMMON, Marks, find_leaks, word_key
 from minipoet.text.errors import CorpusError
 from minipoet.text.poems import Poem
 from minipoet.text.works import works_of
@@ -71,6 +71,56 @@ def split_by_work(poems: Sequence[Poem], validation: float = 0.1, seed: int = 0)
     return split
 
 
+def split_by_poem(poems: Sequence[Poem], validation: float = 0.1, seed: int = 0) -> Split:
+    """Divides poems one by one: each goes where the hash of the seed and of its words sends it.
+
+    For large collections of short, separate poems. A poem's side depends on nothing but its words, so it never changes
+    when others are added, and copies are on one side; the held-out share comes near `validation` by the law of large
+    numbers only (of N poems, within ±2·√(0.09/N) of 0.1). *Variants* of a poem may be on both sides: leave them out
+    before (`drop_duplicates`), and let `check_apart` look.
+
+    Raises:
+        CorpusError: `validation` is not between 0 and 1, or one side would be empty.
+    """
+    if not is_number(validation) or not 0 < validation < 1:
+        raise CorpusError(
+            f"validation is the share of poems to hold out: expected 0 < share < 1, got {shown(validation)}"
+        )
+    split = Split([], [])
+    for poem in each(poems, Poem, "The poems", "Poem(text)"):
+        place = int.from_bytes(_hash(seed, word_key(poem.text) or poem.text)[:8], "big") / 2**64
+        (split.validation if place < validation else split.train).append(poem)
+    if not split.train or not split.validation:
+        raise CorpusError(
+            f"cannot divide {len(split.train) + len(split.validation)} poem(s) by chance into "
+            f"{1 - validation:.0%} and {validation:.0%}: one side would be empty; bring more, or use split_by_work"
+        )
+    return split
+
+
+def check_apart(train: Sequence[Poem], held_out: Sequence[Poem]) -> None:
+    """Raises CorpusError if a held-out poem, or a variant of it, is among the poems to learn from.
+
+    Variants are what `drop_duplicates` says they are. The message tells how many there are, and the first.
+    """
+    train = list(each(train, Poem, "The training poems", "Poem(text)"))
+    held_out = list(each(held_out, Poem, "The held-out poems", "Poem(text)"))
+    leaks = find_leaks(train, held_out)
+    if leaks:
+        first = leaks[0]
+        raise CorpusError(
+            f"{len(leaks)} of {len(held_out)} held-out poems are among the {len(train)} training poems, or nearly so; "
+            f"the first: {_name(first.dropped)} and {_name(first.kept)} share {first.share:.0%} of their lines or word "
+            "runs. A figure on them would measure memory: drop_duplicates of both sides together, then divide again"
+        )
+
+
+def _name(poem: Poem) -> str:
+    """A poem in a message: its title or first line, and where it was read."""
+    line = next((line for line in poem.text.split("\n") if line), "")
+    return f"«{poem.title or line[:40]}»" + (f" ({poem.source})" if poem.source else "")
+
+
 def group_by_work(poems: Sequence[Poem]) -> dict[str, list[int]]:
     """The numbers of the poems that must stay together, by the name of the group.
 
@@ -85,9 +135,12 @@ def group_by_work(poems: Sequence[Poem]) -> dict[str, list[int]]:
     texts = ["\n".join(poems[number].text for number in units[name]) for name in names]
 
     parent = list(range(len(names)))
-    for numbers in index_marks([marks(line_keys(text), word_runs(text)) for text in texts]).values():
-        for other in numbers[1:]:
-            parent[_root(parent, other)] = _root(parent, numbers[0])
+    shared, sizes = Marks(texts).groups()
+    first: dict[int, int] = {}  # mark -> the first that has it
+    for number, its_marks in enumerate(shared):
+        for mark in its_marks:
+            if sizes[mark] <= COMMON:
+                parent[_root(parent, number)] = _root(parent, first.setdefault(mark, number))
 
     joined: defaultdict[int, list[str]] = defaultdict(list)
     for number, name in enumerate(names):

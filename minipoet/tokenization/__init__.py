@@ -6,6 +6,7 @@ from minipoet.tokenization.bpe_train import train_bpe
 from minipoet.tokenization.chars import CharTokenizer
 from minipoet.tokenization.load import load_tokenizer
 from minipoet.tokenization.published import PublishedTokenizer
+from minipoet.tokenization.store import TokenStore, tokenized
 from minipoet.tokenization.words import WordTokenizer, split_tokens
 
 __all__ = [
@@ -13,10 +14,12 @@ __all__ = [
     "CharTokenizer",
     "PublishedTokenizer",
     "StreamDecoder",
+    "TokenStore",
     "Tokenizer",
     "WordTokenizer",
     "encode_texts",
     "load_tokenizer",
     "split_tokens",
+    "tokenized",
     "train_bpe",
 ]

@@ -70,7 +70,7 @@ def cut(ids: Sequence[int], length: int, breaks: Iterable[int] = ()) -> list[np.
         raise ValueError(
             f"A piece needs at least 2 tokens, one to read and one to predict; got length {shown(length)}."
         )
-    array = as_text(ids)
+    array = as_text(ids, in_place=True)
     ends = np.flatnonzero(np.isin(array, list(breaks)))
     pieces, start = [], 0
     while len(array) - start > length:
@@ -84,15 +84,18 @@ def cut(ids: Sequence[int], length: int, breaks: Iterable[int] = ()) -> list[np.
     return [piece for piece in pieces if len(piece) > 1]
 
 
-def as_text(ids: Sequence[int]) -> np.ndarray:
-    """The ids of one text as an array. Raises ValueError for anything else."""
+def as_text(ids: Sequence[int], in_place: bool = False) -> np.ndarray:
+    """The ids of one text as an array of int32. Raises ValueError for anything else.
+
+    in_place: an array that nobody can write to, as the texts of a `TokenStore` are, is left as it is.
+    """
     try:
         array = np.asarray(ids)
     except (ValueError, TypeError):  # lists of different lengths in it, or a tensor that is elsewhere
         array = np.array(None)
     if array.ndim != 1 or (array.size and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= 2**31)):
         raise ValueError(f"A text must be a list of token ids, as encode_texts gives them, got {shown(ids)}.")
-    return array.astype(np.int32)
+    return array if in_place and array.dtype.kind in "iu" and not array.flags.writeable else array.astype(np.int32)
 
 
 def pack(lengths: Sequence[int], room: int, order: Sequence[int], open_rows: int = 64) -> list[list[int]]:
