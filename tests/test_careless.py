@@ -22,17 +22,22 @@ from minipoet.evaluation import (
     Spelling,
     chrf,
     compare,
+    copied_words,
     counts_by_size,
+    distinct,
     fair_bits,
+    first_lines,
     frequencies,
     likelihood,
     mean_of,
+    openings,
     prefix_mass,
     ratio_of,
     repetition,
     sentence_chrf,
     unknown_cost,
     unseen_letters,
+    verse_form,
     wilson,
 )
 from minipoet.files import read_json, write_text_atomic
@@ -380,6 +385,12 @@ MISTAKES = [
     (lambda: compare(mean_of([1, 2]), mean_of([1, 2, 3])), "the same texts, but there are 2 and 3"),
     (lambda: ratio_of([1, 2], [0, 0]), "not all of them 0"),
     (lambda: wilson(11, 10), "hits of 0 to n"),
+    (lambda: verse_form(None), "The text must be a string, got None"),
+    (lambda: first_lines("а", 0, True), "Expected whole numbers of at least 1, got length=0"),
+    (lambda: openings("а"), "The texts must be a list of strings, got one string"),
+    (lambda: openings(["а\nб"]), "there is nothing to go on from"),
+    (lambda: distinct("а"), "The texts must be a list of strings, got one string"),
+    (lambda: copied_words(["а"], "а"), "must be a list of texts, got one string"),
 ]  # fmt: skip
 
 

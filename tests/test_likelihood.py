@@ -1,6 +1,7 @@
 """Likelihood: worked by hand on a model that knows nothing, and equal to token by token on one that does."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from training_support import random_texts, tiny_gpt2
 
-from minipoet.evaluation import Likelihood, likelihood
+from minipoet.evaluation import Likelihood, likelihood, texts_likelihood
 
 
 class Clueless(nn.Module):
@@ -93,3 +94,61 @@ def test_nothing_to_measure_on_is_refused(texts):
 def test_no_characters_are_refused(characters):
     with pytest.raises(ValueError, match="one character or more"):
         likelihood(Clueless(8), [[1, 2]], characters, 4)
+
+
+def test_each_text_by_hand():
+    found = texts_likelihood(Clueless(8), [[0, 1, 2, 3], [0, 1]], [6, 1], context=10)
+    assert [(one.tokens, one.characters) for one in found] == [(3, 6), (1, 1)]
+    assert [one.bits_per_character for one in found] == pytest.approx([3 * 3 / 6, 3])
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100])
+def test_each_text_costs_what_it_costs_alone_in_the_order_given(rows):
+    model, texts = tiny_gpt2(dropout=0.5).eval(), random_texts(30)
+    alone = []
+    with torch.no_grad():
+        for text in texts:
+            ids = torch.tensor(text)
+            alone.append(F.cross_entropy(model(ids[None, :-1])[0], ids[1:], reduction="sum").item())
+    model.train()
+    found = texts_likelihood(model, texts, [9] * 30, context=16, rows=rows)
+    assert [one.nll for one in found] == pytest.approx(alone, rel=1e-5)
+    assert model.training
+
+
+def test_texts_together_cost_what_likelihood_says():
+    model, texts = tiny_gpt2(), random_texts(9, 2, 60)  # most are cut
+    found = texts_likelihood(model, texts, range(1, 10), context=16, rows=4, breaks=[1, 2, 3])
+    whole = likelihood(model, texts, sum(range(1, 10)), context=16, breaks=[1, 2, 3])
+    assert sum(one.nll for one in found) == pytest.approx(whole.nll, rel=1e-5)
+    assert [one.tokens for one in found] == [len(text) - 1 for text in texts]
+    assert sum(one.characters for one in found) == whole.characters
+
+
+def test_head_is_never_given_more_than_a_chunk_of_tokens(monkeypatch):
+    model, texts, sizes = tiny_gpt2(), random_texts(20), []
+    expected = [one.nll for one in texts_likelihood(model, texts, [1] * 20, 16)]
+    monkeypatch.setattr(sys.modules["minipoet.evaluation.likelihood"], "CHUNK", 5)
+    model.head.register_forward_hook(lambda head, inputs, output: sizes.append(output.shape[0]))
+    assert [one.nll for one in texts_likelihood(model, texts, [1] * 20, 16)] == pytest.approx(expected, rel=1e-5)
+    assert max(sizes) == 5
+
+
+@pytest.mark.parametrize(
+    ("texts", "characters", "context", "words"),
+    [
+        ([], [], 4, "no text of two tokens"),
+        ([[1, 2], [1]], [5, 5], 4, "Text number 1 has fewer than two tokens"),
+        ([[1, 2]], [5, 5], 4, "2 numbers for 1 texts"),
+        ([[1, 2]], [0], 4, "one or more; got 0 among them"),
+        ([[1, 2]], [1.5], 4, "got 1.5 among them"),
+        ([[1, 2]], [5], 0, "at least 1, got context=0"),
+        ([[1, 50]], [5], 16, "have the id 50"),
+        ([[1] * 40], [5], 32, "reads at most 16"),
+    ],
+)
+def test_texts_that_cannot_be_measured_are_refused(texts, characters, context, words):
+    model = tiny_gpt2().train()
+    with pytest.raises(ValueError, match=words):
+        texts_likelihood(model, texts, characters, context)
+    assert model.training

@@ -1,34 +1,71 @@
 """Evaluation: how to know if it got better.
 
-likelihood   loss, perplexity, bits per character
-fair         bits per character across letters, words and subwords
-copying      the longest run of words shared with the training verse
-frequencies  how often each word, letter or token stands in a corpus
-spelling     what an unknown word costs: its letters
-repetition   how much of a text is repetition: n-grams, loops, lines
+likelihood     loss, perplexity, bits per character; of all texts, or of each
+fair           bits per character across letters, words and subwords
+copying        the longest run of words shared with the training verse
+copied         the same where the training verse is large
+frequencies    how often each word, letter or token stands in a corpus
+spelling       what an unknown word costs: its letters
+repetition     how much of a text is repetition: n-grams, loops, lines
+chrf           how many runs of letters a text shares with the text that it should have been
+form           has a text the form of verse: lines, syllables, stanzas
+distinct       the share of different n-grams in a text
+continuations  what a model makes of the first lines of held-out poems: all its figures at once
+attention      which share of the attention goes to a prefix
+samples        how far a figure is to be trusted: intervals, and comparing two models
 """
 
+from minipoet.evaluation.attention import PrefixMass, prefix_mass
+from minipoet.evaluation.chrf import ChrF, chrf, chrf_rows, sentence_chrf
+from minipoet.evaluation.continuations import BETTER, Opening, first_lines, openings, report
+from minipoet.evaluation.copied import copied_words
 from minipoet.evaluation.copying import CopyIndex, Copying, SharedRun
+from minipoet.evaluation.distinct import distinct
 from minipoet.evaluation.fair import fair_bits, unknown_cost
+from minipoet.evaluation.form import Form, verse_form
 from minipoet.evaluation.frequencies import Frequencies, counts_by_size, frequencies
-from minipoet.evaluation.likelihood import Likelihood, likelihood
+from minipoet.evaluation.likelihood import Likelihood, likelihood, texts_likelihood
 from minipoet.evaluation.repetition import Repeats, Repetition, repetition
+from minipoet.evaluation.samples import Difference, Interval, Sampled, compare, mean_of, ratio_of, wilson
 from minipoet.evaluation.spelling import Spelling, unseen_letters
 
 __all__ = [
+    "BETTER",
+    "ChrF",
     "CopyIndex",
     "Copying",
+    "Difference",
+    "Form",
     "Frequencies",
+    "Interval",
     "Likelihood",
+    "Opening",
+    "PrefixMass",
     "Repeats",
     "Repetition",
+    "Sampled",
     "SharedRun",
     "Spelling",
+    "chrf",
+    "chrf_rows",
+    "compare",
+    "copied_words",
     "counts_by_size",
+    "distinct",
     "fair_bits",
+    "first_lines",
     "frequencies",
     "likelihood",
+    "mean_of",
+    "openings",
+    "prefix_mass",
+    "ratio_of",
     "repetition",
+    "report",
+    "sentence_chrf",
+    "texts_likelihood",
     "unknown_cost",
     "unseen_letters",
+    "verse_form",
+    "wilson",
 ]

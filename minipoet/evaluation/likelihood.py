@@ -1,5 +1,8 @@
 """How surprised is the model? Loss, perplexity and bits per character of texts that it has not learnt from.
 
+    likelihood         of all texts together
+    texts_likelihood   of each text: what intervals and comparisons are made of
+
 Perplexity is per token, so it compares models of one tokenizer only; bits per character are fair across tokenizers.
 
 Chapter: docs/training.md
@@ -11,12 +14,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from minipoet.checks import expect_model, is_whole, shown
-from minipoet.training.loss import batch_loss
-from minipoet.training.packing import Batches
+from minipoet.checks import expect_model, expect_whole, is_whole, shown
+from minipoet.training.loss import CHUNK, batch_loss
+from minipoet.training.packing import IGNORED, Batches, cut
 from minipoet.training.precision import autocast
 
 
@@ -77,3 +83,62 @@ def likelihood(
     finally:
         model.train(was_training)
     return Likelihood(nll, tokens, characters)
+
+
+@torch.no_grad()
+def texts_likelihood(
+    model: nn.Module,
+    texts: Iterable[Sequence[int]],
+    characters: Sequence[int],
+    context: int,
+    rows: int = 16,
+    breaks: Iterable[int] = (),
+    precision: str = "fp32",
+) -> list[Likelihood]:
+    """Measure the model on each text, which spells so many characters. Together they are what `likelihood` gives.
+
+    Texts of about one length are read together, `rows` at a time. Arguments and errors as for `likelihood`; a text
+    that has nothing to predict is one more.
+    """
+    expect_model(model)
+    texts, characters, breaks = list(texts), list(characters), list(breaks)
+    wrong = [shown(count) for count in characters if not is_whole(count, 1)]
+    if wrong or len(characters) != len(texts):
+        came = f"{wrong[0]} among them" if wrong else f"{len(characters)} numbers for {len(texts)} texts"
+        raise ValueError(f"Each text to measure on must have its number of characters, one or more; got {came}.")
+    expect_whole(1, context=context, rows=rows)
+    pieces = [(number, piece) for number, ids in enumerate(texts) for piece in cut(ids, context + 1, breaks)]
+    if missing := sorted(set(range(len(texts))) - {number for number, _ in pieces}):
+        raise ValueError(f"Text number {missing[0]} has fewer than two tokens: there is nothing to predict in it.")
+    Batches((piece.tolist() for _, piece in pieces), context, rows).check(model)
+    pieces.sort(key=lambda piece: -len(piece[1]))
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    nll, tokens = [0.0] * len(texts), [0] * len(texts)
+    try:
+        for first in range(0, len(pieces), rows):
+            batch = pieces[first : first + rows]
+            with autocast(device, precision):
+                losses = _losses_by_row(model, [piece for _, piece in batch])
+            for (number, piece), loss in zip(batch, losses, strict=True):
+                nll[number] += loss
+                tokens[number] += len(piece) - 1
+    finally:
+        model.train(was_training)
+    return [Likelihood(*figures) for figures in zip(nll, tokens, characters, strict=True)]
+
+
+def _losses_by_row(model: nn.Module, texts: Sequence[np.ndarray]) -> list[float]:
+    """Σ −ln p of each text's tokens but the first. The head is called in chunks, as in training."""
+    device = next(model.parameters()).device
+    whole = [torch.from_numpy(text).long() for text in texts]
+    ids = pad_sequence([text[:-1] for text in whole], batch_first=True).to(device)  # (B, T)
+    targets = pad_sequence([text[1:] for text in whole], batch_first=True, padding_value=IGNORED).to(device)
+    states = model.states(ids)  # type: ignore[operator]  # padding stands behind: no token that counts looks at it
+    rows, places = (targets != IGNORED).nonzero(as_tuple=True)
+    sums = torch.zeros(len(whole), dtype=torch.float32, device=device)
+    for row, place in zip(rows.split(CHUNK), places.split(CHUNK), strict=True):
+        logits: Tensor = model.head(states[row, place]).float()  # type: ignore[operator]
+        sums.index_add_(0, row, F.cross_entropy(logits, targets[row, place], reduction="none"))
+    return sums.tolist()
