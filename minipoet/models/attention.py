@@ -17,7 +17,7 @@ from torch import Tensor
 
 PADDING = 0  # nobody sees it, and it sees only itself
 PREFIX = -1  # slots that every real token sees: a learned prefix (adapters/prefix.py)
-SHORT = 512  # keys; see _is_short_bf16
+SHORT = 768  # keys; see _is_short_bf16
 
 
 class Visibility(NamedTuple):

@@ -133,8 +133,9 @@ def plot_trials(
     axes = figure.add_subplot()
     for number, (label, points) in enumerate(curves.items()):
         color, width, name = (COLORS[number % len(COLORS)], 1.8, label) if number < named else ("#c4c4c4", 0.8, None)
+        line = ("-", "--", ":")[number // len(COLORS) % 3] if number < named else "-"  # a colour may come again
         order = 3 - number / len(curves)  # the best on top
-        axes.plot(*zip(*points, strict=True), color=color, linewidth=width, label=name, zorder=order)
+        axes.plot(*zip(*points, strict=True), line, color=color, linewidth=width, label=name, zorder=order)
     axes.set_yscale("log")
     for which in ("major", "minor"):
         getattr(axes.yaxis, f"set_{which}_formatter")("{x:g}")
