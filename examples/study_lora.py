@@ -312,7 +312,7 @@ def main(studies: Mapping[str, Study] = STUDIES, doc: str | None = __doc__, **de
             raise ValueError(f"All {len(failed)} runs failed: see above.")
     for name in args.study:
         print(f"\n{report(name, args)}")
-    print(f"{args.out}: " + ", ".join(f"{name}.md, {name}.png" for name in args.study))
+    print(f"{args.out}: " + ", ".join(f"{name}.md, {name}.png, {name}-curves.png" for name in args.study))
     if failed:
         raise ValueError(f"{len(failed)} runs failed: {', '.join(folder.name for folder in failed)}.")
 

@@ -123,6 +123,33 @@ def test_rows_without_a_piece_are_never_sampled_though_they_are_the_likeliest(to
     assert len(minipoet.generate(loaded, read, "маяк", **settings)) > len("маяк")
 
 
+def test_an_id_that_no_piece_has_is_never_sampled(tokenizer, tmp_path):
+    model = random_model(tokenizer.vocab_size)
+    gap = tokenizer.vocab_size - 2
+    with torch.no_grad():
+        model.norm.weight.zero_()
+        model.norm.bias.fill_(1.0)
+        model.embed.weight[gap] = 3.0
+    folder = ship(tmp_path / "m", model, tokenizer, published(model))
+    vocab = {piece: id for piece, id in tokenizer.vocab.items() if id != gap}
+    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    merges = [" ".join(pair) for pair in tokenizer.merges if "".join(pair) in vocab]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+    loaded, read = minipoet.load(folder)
+    assert (read.vocab_size, read.spare_ids) == (gap + 2, [gap])
+    settings = {"temperature": 1.5, "top_p": 1.0, "max_new_tokens": 30, "until_end": False}
+    assert gap in generate_ids(loaded, [[1, 9]], SamplingSettings(**settings))[0].ids
+    assert len(minipoet.generate(loaded, read, "маяк", **settings)) > len("маяк")  # and nothing that cannot be decoded
+
+
+def test_an_added_token_behind_a_gap_is_refused_and_not_given_another_id(tokenizer, tmp_path):
+    model = random_model(tokenizer.vocab_size + SPARE)
+    folder = ship(tmp_path / "m", model, tokenizer, published(model))
+    (folder / "added_tokens.json").write_text(json.dumps({"<|endoftext|>": tokenizer.vocab_size + 4}))
+    with pytest.raises(ValueError, match=r"ids before <\|endoftext\|> have a gap"):
+        minipoet.load(folder)
+
+
 @pytest.mark.parametrize(
     ("size", "shape", "count"),
     [

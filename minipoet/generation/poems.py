@@ -190,10 +190,10 @@ def _read_prompts(
 
 
 def _endings(tokenizer: Tokenizer) -> dict[str, Any]:
-    """What ends a poem, and what is never drawn: all other special tokens, and the model's spare rows."""
+    """What ends a poem, and what is never drawn: all other special tokens, ids of no token, the model's spare rows."""
     eos = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
     return {
         "eos_ids": eos,
-        "banned": sorted(set(tokenizer.special_ids.values()).difference(eos)),
+        "banned": sorted({*tokenizer.special_ids.values(), *tokenizer.spare_ids}.difference(eos)),
         "vocab_size": tokenizer.vocab_size,
     }

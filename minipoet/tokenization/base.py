@@ -30,6 +30,10 @@ class Tokenizer(Protocol):
         """Special string -> id, e.g. `{"<pad>": 0, "<s>": 1, "</s>": 2}`."""
 
     @property
+    def spare_ids(self) -> list[int]:
+        """The ids below vocab_size that no token has: a gap before an added token. They must not be drawn."""
+
+    @property
     def bos_id(self) -> int | None:
         """The id that begins a text, if the tokenizer has one."""
 

@@ -74,6 +74,10 @@ class BPETokenizer:
         return dict(self._special_ids)
 
     @property
+    def spare_ids(self) -> list[int]:
+        return []
+
+    @property
     def bos_id(self) -> int | None:
         return self._role_id("bos")
 

@@ -70,6 +70,10 @@ class ListedTokenizer(ABC):
         return dict(self._special_ids)
 
     @property
+    def spare_ids(self) -> list[int]:
+        return []
+
+    @property
     def bos_id(self) -> int:
         return self._special_ids[BOS]
 

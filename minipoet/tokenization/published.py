@@ -75,7 +75,13 @@ class PublishedTokenizer:
         self._special_ids = {name: self._library.token_to_id(HIDDEN + name) for name in names}
         if strangers := [name for name in self.roles.values() if name is not None and name not in names]:
             raise ValueError(f"{strangers} have a role but are no special tokens, which are {names}")
-        self._vocab_size = 1 + max(self._library.get_vocab(with_added_tokens=True).values())
+        added = [(HIDDEN * bool(e.get("special")) + e["content"], e["id"]) for e in spec.get("added_tokens") or []]
+        moved = [name.removeprefix(HIDDEN) for name, id in added if self._library.token_to_id(name) != id]
+        if moved:  # the library numbers them without a gap, whatever the file says
+            raise ValueError(f"the ids before {', '.join(moved[:8])} have a gap, which cannot be kept")
+        ids = set(self._library.get_vocab(with_added_tokens=True).values())
+        self._vocab_size = 1 + max(ids)
+        self._spare_ids = sorted(set(range(self._vocab_size)) - ids)
         # Where tokens are bytes a stream can be decoded byte by byte; elsewhere StreamDecoder looks at a window.
         self.token_bytes = self._token_bytes if (spec.get("decoder") or {}).get("type") == "ByteLevel" else None
 
@@ -116,6 +122,10 @@ class PublishedTokenizer:
     @property
     def special_ids(self) -> dict[str, int]:
         return dict(self._special_ids)
+
+    @property
+    def spare_ids(self) -> list[int]:
+        return list(self._spare_ids)
 
     @property
     def bos_id(self) -> int | None:
