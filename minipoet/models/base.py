@@ -44,6 +44,11 @@ class LanguageModel(nn.Module):
         self.gradient_checkpointing = False
 
     @classmethod
+    def published_config(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a config.json under the names that config_class has; publishers have renamed some."""
+        return dict(values)
+
+    @classmethod
     def name_table(cls) -> NameTable:
         """Published names <-> ours."""
         return NameTable(cls.names)

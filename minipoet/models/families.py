@@ -13,6 +13,8 @@ from minipoet.models.weights import CheckpointError
 
 FAMILIES = {
     "gpt2": "minipoet.models.gpt2:GPT2",
+    "qwen2": "minipoet.models.qwen2:Qwen2",
+    "qwen3": "minipoet.models.qwen2:Qwen3",
     "minipoet-rnn": "minipoet.models.rnn:RNN",
     "minipoet-gru": "minipoet.models.rnn:GRU",
     "minipoet-lstm": "minipoet.models.rnn:LSTM",
@@ -37,6 +39,7 @@ def make_config(cls: type, values: dict[str, Any]) -> Any:
     supported (the class names them in `unsupported`).
     """
     config_class = cls.config_class  # type: ignore[attr-defined]
+    values = cls.published_config(values)  # type: ignore[attr-defined]
     problems = [
         f"{key} = {values[key]!r} is not supported"
         for key, harmless in getattr(cls, "unsupported", {}).items()

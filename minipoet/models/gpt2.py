@@ -2,7 +2,8 @@
 
     ids -> embed + positions -> n × Block -> norm -> head -> logits
 
-`GPT2Config`, `Attention`, `MLP`, `Block`, `GPT2`, and `NAMES`, which turns the published names into ours and back.
+`GPT2Config`, `Attention`, `MLP`, `Block`, `GPT2`, and `NAMES`, which turns the published names into ours and back; the
+way through the blocks is that of every decoder (decoder.py).
 It loads GPT-2, ruGPT3 small/medium/large and ruGPT-3.5, and `poet-tiny`, which comes with the package.
 
 Paper: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
@@ -17,13 +18,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from minipoet.checks import expect, is_number, is_whole, shown
-from minipoet.models.attention import additive, attend, visibility
-from minipoet.models.base import LanguageModel
-from minipoet.models.cache import KVCache, LayerPast
-from minipoet.models.layers import Embedding, activation, check_ids, context_error, no_room_error
+from minipoet.models.attention import attend
+from minipoet.models.cache import LayerPast
+from minipoet.models.decoder import Decoder
+from minipoet.models.layers import Embedding, activation
 from minipoet.models.linear import Linear
 from minipoet.models.names import Row
 
@@ -147,7 +147,7 @@ NAMES: tuple[Row, ...] = (
 )
 
 
-class GPT2(LanguageModel):
+class GPT2(Decoder):
     """`logits = model(ids, cache, segments)`, (B, T) -> (B, T, V): see `models.base.LanguageModel` for the contract."""
 
     model_type = "gpt2"
@@ -174,9 +174,15 @@ class GPT2(LanguageModel):
         self.reset()
 
     @property
-    def context(self) -> int:
-        """The longest text, in tokens: a prefix takes the first positions."""
-        return self.config.n_positions - self.prefix_length
+    def places(self) -> int:
+        """How many positions there are, a prefix's included."""
+        return self.config.n_positions
+
+    @property
+    def cache_sizes(self) -> tuple[int, int, int]:
+        """(n_layer, H, D)."""
+        c = self.config
+        return c.n_layer, c.n_head, c.n_embd // c.n_head
 
     def tie(self) -> None:
         """Make the head read the embedding's own rows, if the config says so."""
@@ -197,48 +203,6 @@ class GPT2(LanguageModel):
             elif name.endswith(".bias"):
                 nn.init.zeros_(parameter)
 
-    def beginning_shape(self, num_virtual_tokens: int) -> tuple[int, int, int, int]:
-        """(P, 2·n_layer, H, D). Raises ValueError if so many leave no room for a text."""
-        c = self.config
-        if num_virtual_tokens >= c.n_positions:
-            raise no_room_error(num_virtual_tokens, c.n_positions)
-        return num_virtual_tokens, 2 * c.n_layer, c.n_head, c.n_embd // c.n_head
-
-    def as_beginning(self, cache: KVCache) -> Tensor:
-        """The keys and values of the one text in a cache, as (P, 2·n_layer, H, D)."""
-        return cache.as_beginning()
-
-    def new_cache(self, batch_size: int) -> KVCache:
-        """A cache for batch_size texts, empty but for the prefix in use."""
-        return KVCache(self.config.n_layer, batch_size, self.beginning())
-
-    def states(self, ids: Tensor, cache: KVCache | None = None, segments: Tensor | None = None) -> Tensor:
-        """(B, T) -> (B, T, C): what `head` turns into logits. A cache is read on from, and brought up to date.
-
-        Raises ValueError for a text longer than `context`, and for what is no (B, T) ids.
-        """
-        check_ids(ids)
-        B, T = ids.shape
-        past = self.new_cache(B) if cache is None else cache
-        positions, mask = visibility(
-            segments, past.segments(segments is not None, ids.device), (B, T), past.length, ids.device
-        )
-        if past.length + T > self.config.n_positions and int(positions.max()) >= self.config.n_positions:
-            raise context_error(int(positions.max()) + 1 - past.prefix, self.config.n_positions - past.prefix)
-        x = self.dropout(self.embed(ids) + self.positions(positions))
-        mask = additive(mask, self._compute_dtype(x))
-        for block, layer in zip(self.blocks, past.layers, strict=True):
-            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-                x, kv = checkpoint(block, x, layer.frozen(), mask, use_reentrant=False)
-            else:
-                x, kv = block(x, layer, mask)
-            if cache is not None:
-                layer.store(*kv)
-        if cache is not None:
-            cache.advance(T, segments, ids.device)
-        return self.norm(x)
-
-    @staticmethod
-    def _compute_dtype(x: Tensor) -> torch.dtype:
-        device = x.device.type
-        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    def enter(self, ids: Tensor, positions: Tensor) -> tuple[Tensor, tuple[()]]:
+        """A vector for the token, and one for its place: (B, T) -> (B, T, C)."""
+        return self.dropout(self.embed(ids) + self.positions(positions)), ()

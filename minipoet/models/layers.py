@@ -1,4 +1,4 @@
-"""Small pieces that several families share: the embedding, activations by their published names, a model's errors.
+"""Small pieces that several families share: the embedding, a norm, activations by published names, a model's errors.
 
 Chapter: docs/gpt2.md
 """
@@ -29,6 +29,23 @@ class Embedding(nn.Embedding):
             return super().forward(ids)
         except IndexError as error:
             raise ids_error(ids, self.num_embeddings) from error
+
+
+class RMSNorm(nn.Module):
+    """x / √(mean(x²) + ε) · weight: (..., C) -> (..., C). The length is taken in fp32; no mean is drawn off.
+
+    Zhang & Sennrich 2019, https://arxiv.org/abs/1910.07467
+    """
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        numbers = x.float()
+        numbers = numbers * torch.rsqrt(numbers.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * numbers.to(x.dtype)
 
 
 # gelu_new is 0.5x(1 + tanh(√(2/π)(x + 0.044715x³))) of Hendrycks & Gimpel, https://arxiv.org/abs/1606.08415
