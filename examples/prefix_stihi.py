@@ -1,6 +1,6 @@
 """The laboratory of prefix tuning: does a learnt beginning teach a frozen model to write verse, and is that measured?
 
-    python examples/prefix_stihi.py                                  the embedded base and corpus, two minutes
+    python examples/prefix_stihi.py                                  the embedded base and corpus, a minute
     python examples/prefix_stihi.py --corpus poems.jsonl --author Пушкин --steps 600
     python examples/prefix_stihi.py --base ai-forever/rugpt3medium_based_on_gpt2 --corpus stihi_ru.jsonl.zst \\
         --poems 100000 --steps 12000 --more-steps 8000 --length 512 --gradient-checkpointing
