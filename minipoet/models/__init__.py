@@ -2,6 +2,8 @@
 
 base         the contract of every family              attention    who sees whom, and what is taken
 gpt2         GPT-2, ruGPT3, poet-tiny                  cache        keys and values of what was read
+qwen2        Qwen2, Qwen2.5, dense Qwen3               rotary       a place as an angle
+decoder      the way through a transformer's blocks
 rnn          RNN, GRU, LSTM                            cells        a step of each, forward and back
 recurrence   the steps through a text, and back        recurrent_cache    the state of what was read
 window       the last few tokens, side by side         inputs       how a recurrent model reads an id

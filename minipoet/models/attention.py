@@ -65,18 +65,27 @@ def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, dropout: float = 0.0) -> Tensor:
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    dropout: float = 0.0,
+    large_scores: bool = False,
+) -> Tensor:
     """(B, H, T, D), 2 × (B, G, S, D) -> (B, H, T, D): for each query the mean of the values by softmax(q kᵀ · scale).
 
     mask None means plain causal, as `visibility` says it: T = S, or one query that sees all. G < H: H/G query heads
     share a key/value head (grouped-query attention, https://arxiv.org/abs/2305.13245). PyTorch's fused kernel computes
-    it without keeping the T × S scores, but where they are few `attend_plainly` is faster.
+    it without keeping the T × S scores, but where they are few `attend_plainly` is faster. That keeps them in q's own
+    type: large_scores says that they may outgrow it (Qwen2's do in bf16), so that the kernel, in fp32, is asked.
     """
     T, S = q.shape[2], k.shape[2]
     grouped = k.shape[1] != q.shape[1]
     causal = mask is None and T > 1
     assert not causal or T == S, "what T < S new tokens see of the past must be given as a mask"
-    if not grouped and _is_short_bf16(q, S):
+    if not grouped and not large_scores and _is_short_bf16(q, S):
         if causal:
             mask = additive(torch.ones(T, T, dtype=torch.bool, device=q.device).tril(), q.dtype)
         return attend_plainly(q, k, v, mask, scale, dropout)

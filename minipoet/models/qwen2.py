@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
@@ -52,17 +52,19 @@ class Qwen2Config:
     tie_word_embeddings: bool = False
 
     def __post_init__(self):
+        values = [(field.name, getattr(self, field.name), type(field.default)) for field in fields(self)]
         wrong = [
-            f"{name} = {shown(getattr(self, name))} must be a whole number of at least 1"
-            for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                         "num_key_value_heads", "max_position_embeddings")
-            if not is_whole(getattr(self, name), 1)
-        ]  # fmt: skip
-        wrong += [
-            f"{name} = {shown(getattr(self, name))} must be a number, 0 or more"
-            for name in ("rms_norm_eps", "rope_theta", "attention_dropout", "initializer_range")
-            if not is_number(getattr(self, name)) or getattr(self, name) < 0
+            f"{name} = {shown(value)} must be a whole number of at least 1"
+            for name, value, kind in values
+            if kind is int and not is_whole(value, 1)
         ]
+        wrong += [
+            f"{name} = {shown(value)} must be a number, 0 or more"
+            for name, value, kind in values
+            if kind is float and not (is_number(value) and value >= 0)
+        ]
+        if not wrong and not self.rope_theta:
+            wrong.append("rope_theta = 0 must be more than 0")
         if not wrong and self.num_attention_heads % self.num_key_value_heads:
             wrong.append(
                 f"{self.num_attention_heads} query heads (num_attention_heads) cannot be shared out among "
@@ -119,7 +121,8 @@ class Attention(nn.Module):
         B, T, _ = x.shape
         q, k, v = self.heads(x)
         k, v = past.extend(rotate(k, *rotation), v)
-        y = attend(rotate(q, *rotation), k, v, mask, self.scale, self.dropout if self.training else 0.0)
+        dropout = self.dropout if self.training else 0.0
+        y = attend(rotate(q, *rotation), k, v, mask, self.scale, dropout, large_scores=True)
         return self.out(y.transpose(1, 2).reshape(B, T, -1)), (k, v)
 
 
@@ -195,12 +198,12 @@ class Qwen2(Decoder):
     @classmethod
     def published_config(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Newer files have rope_theta inside of rope_parameters; any other kind of rotation there is not supported."""
-        values = dict(values)
+        values = {"rope_theta": 10_000.0, **values}  # that of transformers, where a file has none
         rope = values.pop("rope_parameters", None)
         if isinstance(rope, Mapping):
             if "rope_theta" in rope:
                 values["rope_theta"] = rope["rope_theta"]
-            if rope.get("rope_type", "default") != "default":
+            if rope.get("rope_type", rope.get("type", "default")) != "default":
                 values["rope_scaling"] = dict(rope)
         return values
 
@@ -250,10 +253,9 @@ class Qwen2(Decoder):
 
 @dataclass(frozen=True)
 class Qwen3Config(Qwen2Config):
-    """Qwen2's fields, and head_dim; without biases unless attention_bias says so."""
+    """Qwen2's fields, and head_dim; without biases."""
 
     head_dim: int = 128
-    attention_bias: bool = False
 
     @property
     def head_size(self) -> int:
@@ -268,7 +270,7 @@ class Qwen3Config(Qwen2Config):
     @property
     def qkv_bias(self) -> bool:
         """Have q, k and v a bias?"""
-        return self.attention_bias
+        return False
 
 
 class NormedAttention(Attention):
@@ -298,7 +300,7 @@ class Qwen3(Qwen2):
     architecture = "Qwen3ForCausalLM"
     config_class = Qwen3Config
     block_class = NormedBlock
-    unsupported: ClassVar = {**Qwen2.unsupported, "attention_bias": False}  # biased ones have one on o_proj too
+    unsupported: ClassVar = {**Qwen2.unsupported, "attention_bias": False}
     names = (
         *NAMES,
         ("model.layers.{i}.self_attn.q_norm.weight", "blocks.{i}.attn.q_norm.weight", None),

@@ -19,7 +19,8 @@ from torch import Tensor
 def rotary(positions: Tensor, head_size: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """(B, T) or (1, T) positions -> cos and sin, (B, 1, T, D) each, computed in fp32 and given in dtype."""
     pairs = torch.arange(0, head_size, 2, dtype=torch.float32, device=positions.device)  # 2j
-    angles = positions[..., None].float() * theta ** (-pairs / head_size)  # (B, T, D/2)
+    paces = 1 / theta ** (pairs / head_size)  # in this order, which rounds as the one that the weights were learnt with
+    angles = positions[..., None].float() * paces  # (B, T, D/2)
     both = torch.cat([angles, angles], dim=-1)[:, None]
     return both.cos().to(dtype), both.sin().to(dtype)
 

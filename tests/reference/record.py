@@ -17,6 +17,7 @@ import record_counts
 import record_decoding
 import record_gpt2
 import record_prefix
+import record_qwen
 import record_text
 import torch
 from record_common import HERE, write_json
@@ -25,6 +26,7 @@ LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "sacr
 # The tokenizer first: record_gpt2 copies its files.
 SECTIONS = (
     record_text, record_chrf, record_gpt2, record_decoding, record_adapters, record_counts, record_prefix,
+    record_qwen,
 )  # fmt: skip
 
 
