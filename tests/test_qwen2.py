@@ -367,7 +367,7 @@ def test_scores_too_large_for_bf16_are_left_to_the_kernel_that_keeps_them_in_fp3
 
 
 def test_as_many_key_heads_as_query_heads_are_read_well_in_bf16():
-    config = Qwen2Config(40, 32, 48, 1, 4, 4, 64, rope_theta=1e4)
+    config = Qwen2Config(40, 32, 48, 1, 4, 4, 64, rope_theta=1e4, initializer_range=0.3)
     model = Qwen2(config).eval()
     model.reset(torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -375,4 +375,4 @@ def test_as_many_key_heads_as_query_heads_are_read_well_in_bf16():
             bias.fill_(10.0)
     ids = torch.arange(24)[None]
     fp32 = model.bfloat16().float()(ids)  # of the rounded weights
-    assert (model.bfloat16()(ids) - fp32).abs().max() < 0.05 * fp32.abs().max()
+    assert (model.bfloat16()(ids) - fp32).abs().max() < 0.1 * fp32.abs().max()  # the plain formula: 0.145
