@@ -1,8 +1,8 @@
-"""Teach a GPT-2-shaped model to write in the manner of a poet, with LoRA.
+"""Teach a language model to write in the manner of a poet, with LoRA.
 
     python examples/lora_pushkin.py                                     the embedded base and corpus, a minute
     python examples/lora_pushkin.py --corpus poems.jsonl --author Пушкин --steps 400
-    python examples/lora_pushkin.py --base FOLDER --corpus FOLDER       any GPT-2-shaped checkpoint, any poet
+    python examples/lora_pushkin.py --base FOLDER --corpus FOLDER       any checkpoint that minipoet loads, any poet
     python examples/lora_pushkin.py --prefix 15 --lr 1e-2               a learnt prefix instead (docs/prefix.md)
     python examples/lora_pushkin.py --full --lr 5e-4                    all parameters instead of an adapter
 
