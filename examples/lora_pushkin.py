@@ -3,7 +3,7 @@
     python examples/lora_pushkin.py                                     the embedded base and corpus, a minute
     python examples/lora_pushkin.py --corpus poems.jsonl --author Пушкин --steps 400
     python examples/lora_pushkin.py --base FOLDER --corpus FOLDER       any checkpoint that minipoet loads, any poet
-    python examples/lora_pushkin.py --prefix 15 --lr 1e-2               a learnt prefix instead (docs/prefix.md)
+    python examples/lora_pushkin.py --prefix 15 --lr 1e-1               a learnt prefix instead (docs/prefix.md)
     python examples/lora_pushkin.py --full --lr 5e-4                    all parameters instead of an adapter
 
 The poems are divided by work, packed into batches, and a low-rank adapter is trained on the frozen base. Then the base
