@@ -3,7 +3,7 @@
     logits = model(ids, cache=None, segments=None)        (B, T) -> (B, T, V), = model.head(model.states(...))
     cache = model.new_cache(batch_size)                   what was read so far
 
-A family's class brings the class attributes below, its layers, `states`, `new_cache`, `tie` and `context`; and, so that
+A family's class brings the class attributes below, its layers, `states`, `new_cache` and `context`; and, so that
 a prefix can be learnt for it, `beginning_shape` and `as_beginning`: what a text leaves in its cache, as one tensor.
 
 Chapter: docs/contributing.md
@@ -59,7 +59,9 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     def tie(self) -> None:
-        """Make what the config ties share one tensor (again: loading replaces tensors)."""
+        """Make the head read the embedding's own rows, if the config says so (again: loading replaces tensors)."""
+        if getattr(self.config, "tie_word_embeddings", False):
+            self.head.weight = self.embed.weight
 
     def new_cache(self, batch_size: int) -> Any:
         """An empty cache for batch_size texts."""

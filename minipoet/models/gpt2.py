@@ -184,11 +184,6 @@ class GPT2(Decoder):
         c = self.config
         return c.n_layer, c.n_head, c.n_embd // c.n_head
 
-    def tie(self) -> None:
-        """Make the head read the embedding's own rows, if the config says so."""
-        if self.config.tie_word_embeddings:
-            self.head.weight = self.embed.weight
-
     @torch.no_grad()
     def reset(self, generator: torch.Generator | None = None) -> None:
         """Start values of the paper: N(0, 0.02), less for what is added to the sum of n_layer blocks; biases 0."""

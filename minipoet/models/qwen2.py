@@ -229,11 +229,6 @@ class Qwen2(Decoder):
         c = self.config
         return c.num_hidden_layers, c.num_key_value_heads, c.head_size
 
-    def tie(self) -> None:
-        """Make the head read the embedding's own rows, if the config says so."""
-        if self.config.tie_word_embeddings:
-            self.head.weight = self.embed.weight
-
     @torch.no_grad()
     def reset(self, generator: torch.Generator | None = None) -> None:
         """Start values: N(0, initializer_range) for matrices, 0 for biases, 1 for norms."""

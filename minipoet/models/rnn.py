@@ -139,11 +139,6 @@ class RecurrentModel(LanguageModel):
         """The longest text, in tokens: there is none."""
         return UNLIMITED
 
-    def tie(self) -> None:
-        """Make the head read the embedding's own rows, if the config says so."""
-        if self.config.tie_word_embeddings:
-            self.head.weight = self.embed.weight  # type: ignore[assignment]
-
     @torch.no_grad()
     def reset(self, generator: torch.Generator | None = None) -> None:
         """Start values: vectors of tokens of length about 1, see `Block.reset` for the rest; the head's bias 0."""
