@@ -52,6 +52,15 @@ def test_likelihood_equals_the_texts_one_by_one():
     assert found.tokens == sum(len(text) - 1 for text in texts)
 
 
+def test_a_prompt_is_read_and_not_measured():
+    model, text = tiny_gpt2(), [3, 1, 4, 1, 5, 9]
+    whole = likelihood(model, [text], 10, context=8)
+    start = likelihood(model, [text[:3]], 10, context=8)
+    answer = likelihood(model, [text], 10, context=8, prompts=[3])
+    assert answer.tokens == 3
+    assert answer.nll == pytest.approx(whole.nll - start.nll, rel=1e-5)
+
+
 def test_number_of_rows_does_not_matter():
     model, texts = tiny_gpt2(dropout=0.5), random_texts(30)
     one, many = (likelihood(model, texts, 100, 16, rows).nll for rows in (1, 7))

@@ -9,6 +9,7 @@ import torch
 from training_support import numbered_texts, pairs, random_texts
 
 from minipoet.training import Batch, Batches, cut, pack
+from minipoet.training.packing import IGNORED
 
 
 class CountingBatches(Batches):
@@ -236,3 +237,45 @@ def test_texts_without_a_target_are_refused():
 def test_sizes_that_make_no_sense_are_refused(length, rows, seed):
     with pytest.raises(ValueError, match=rf"got {length}, {rows} and {seed}"):
         Batches([[1, 2]], length, rows, seed)
+
+
+def test_a_prompt_is_read_and_not_learnt():
+    batches = Batches([[1, 2, 3, 4, 5], [6, 7, 8]], length=8, rows=1, prompts=[3, 1])
+    (batch,) = batches.once()
+    assert batch.ids.tolist() == [[1, 2, 3, 4, 6, 7]]
+    assert batch.segments.tolist() == [[1, 1, 1, 1, 2, 2]]
+    assert batch.targets.tolist() == [
+        [IGNORED, IGNORED, 4, 5, 7, 8]
+    ]  # the prompt's last token predicts the answer's
+    assert batches.epoch_tokens() == batch.tokens() == 4
+
+
+def test_no_prompt_token_is_a_target_in_any_batch():
+    generator = np.random.default_rng(0)
+    texts = [[number] * int(size) for number, size in enumerate(generator.integers(2, 20, 50), start=1)]
+    prompts = [int(generator.integers(1, len(text))) for text in texts]
+    batches = Batches(texts, length=24, rows=4, seed=3, prompts=prompts)
+    learnt = Counter()
+    for step in range(batches.steps_per_epoch()):
+        batch = batches.batch(step)
+        learnt.update(batch.targets[batch.targets != IGNORED].tolist())
+    assert learnt == {text[0]: len(text) - prompt for text, prompt in zip(texts, prompts, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        ([1], "There are 2 texts and the prompts of 1"),
+        ([5, 1], "Text 0 has 5 tokens, of which 5 are its prompt"),
+        ([0, 1], "of which 0 are its prompt"),
+        ([2, "2"], "Text 1 has 3 tokens, of which '2' are its prompt"),
+    ],
+)
+def test_prompts_that_leave_nothing_to_learn_are_refused(prompts, said):
+    with pytest.raises(ValueError, match=said):
+        Batches([[1, 2, 3, 4, 5], [6, 7, 8]], length=8, rows=1, prompts=prompts)
+
+
+def test_a_text_with_a_prompt_is_not_cut():
+    with pytest.raises(ValueError, match="Text 1 has 6 tokens with its prompt, but a row of length 4 holds 5"):
+        Batches([[1, 2, 3], [1, 2, 3, 4, 5, 6]], length=4, rows=1, prompts=[1, 1])

@@ -5,7 +5,7 @@ instead of out · in. B starts at zero, so that the adapted model starts as the 
 would have a zero gradient for ever. s = alpha / R (or alpha / √R, rsLoRA, which keeps large ranks from going quiet).
 
 `LoRALinear` wraps a linear layer and holds any number of adapters by name; the functions below put them on a model and
-merge one into the weights. Which one is in use: switch.py.
+merge one into the weights. Which one is in use: switch.py; several in one batch: rows.py.
 
 Papers: Hu et al. 2021, https://arxiv.org/abs/2106.09685; rsLoRA: https://arxiv.org/abs/2312.03732
 Chapter: docs/lora.md
@@ -154,9 +154,19 @@ class LoRALinear(Switch):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         y = self.base(x)
+        if self.rows is not None:
+            return self._by_row(x, y)
         if self.active is None or self.merged is not None:
             return y
         return (y + self.deltas[self.active](x)).to(y.dtype)  # added in fp32 and rounded once
+
+    def _by_row(self, x: Tensor, y: Tensor) -> Tensor:
+        """y with what each row's own adapter adds to it."""
+        for name, rows in self.rows.of.items():
+            if name in self.deltas:
+                mine = y.index_select(0, rows)
+                y = y.index_copy(0, rows, (mine + self.deltas[name](x.index_select(0, rows))).to(y.dtype))
+        return y
 
 
 def add_lora(

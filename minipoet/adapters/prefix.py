@@ -123,7 +123,7 @@ class ProjectedPrefix(nn.Module):
 
 
 class Prefixes(Switch):
-    """The prefixes on a model, by name: () -> the active one's (P, rows, G, D), or None."""
+    """The prefixes on a model, by name: () -> (P, rows, G, D) of the one in use, or None."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,12 +134,18 @@ class Prefixes(Switch):
         return self.by_name
 
     @property
+    def in_use(self) -> Prefix | ProjectedPrefix | None:
+        """The one with which texts begin now: the active one, or that of all rows of the batch."""
+        name = self.active if self.rows is None else self.rows.only
+        return self.by_name[name] if name is not None and name in self.by_name else None  # type: ignore[return-value]
+
+    @property
     def length(self) -> int:
-        """P of the active one, or 0."""
-        return 0 if self.active is None else int(self.by_name[self.active].shape[0])  # type: ignore[index]
+        """P of the one in use, or 0."""
+        return 0 if self.in_use is None else self.in_use.shape[0]
 
     def forward(self) -> Tensor | None:
-        return None if self.active is None else self.by_name[self.active]()
+        return None if self.in_use is None else self.in_use()
 
 
 def add_prefix(

@@ -21,11 +21,12 @@ Model = TypeVar("Model", bound=LanguageModel)
 
 
 class Switch(nn.Module):
-    """A module with the parts of several adapters, by name; at most one is active."""
+    """A module with the parts of several adapters, by name; at most one is active, but for a batch with `rows`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.active: str | None = None
+        self.rows: Any = None  # rows.py: for a while, each row of the batch has an adapter of its own
         self.merged: str | None = None  # this adapter is inside the weights now
 
     def parts(self) -> nn.ModuleDict:

@@ -59,17 +59,20 @@ def likelihood(
     rows: int = 16,
     breaks: Iterable[int] = (),
     precision: str = "fp32",
+    prompts: Sequence[int] | None = None,
 ) -> Likelihood:
     """Measure the model on token ids of texts (each with its start and end tokens) of so many characters in all.
 
     Texts longer than `context` are cut at `breaks`, and each piece is read without the one before it. In fp32, unless
     asked otherwise, the figure does not depend on the machine. The model is put in evaluation mode for the time.
+    prompts: how many tokens each text begins with that are read and not measured; such texts must fit the context, and
+    the characters are those of the rest.
     Raises ValueError for no texts to measure on, or no characters, and texts that are not for this model.
     """
     expect_model(model)
     if not is_whole(characters, 1):
         raise ValueError(f"The texts to measure on must have one character or more in all, got {shown(characters)}.")
-    batches = Batches(texts, context, rows, breaks=breaks)
+    batches = Batches(texts, context, rows, breaks=breaks, prompts=prompts)
     batches.check(model)
     device = next(model.parameters()).device
     was_training = model.training

@@ -11,7 +11,7 @@ Chapter: docs/generation.md
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence, Sized
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from minipoet.adapters.rows import Rows, adapters_by_row, check_adapters, one_prefix
 from minipoet.checks import as_ids, expect, expect_model, expect_whole, is_whole, shown
 from minipoet.generation.noise import poem_seed, step_keys
 from minipoet.generation.sampling import NEVER, draw, filter_logits, seen_ids
@@ -59,12 +60,15 @@ def generate_ids(
     seeds: Sequence[int] | None = None,
     batch_size: int = 32,
     on_token: OnToken | None = None,
+    adapters: Sequence[str | None] | None = None,
 ) -> list[Continuation]:
     """Go on from each prompt, a list of ids. For several poems of one prompt name it several times.
 
     eos_ids end a poem, `banned` ids are never drawn, nor are ids from vocab_size up (spare rows of the model).
     seeds: one a poem; else `poem_seed(settings.seed, i)`. A poem depends on its prompt, its seed and the settings only.
     on_token(poem, id) is called for each new id but the end; if it returns True, the poem ends with this id.
+    adapters: the name of each poem's adapter, None for the plain base; else the active one writes all of them. Poems of
+    several adapters are written together (adapters/rows.py), but for those with a prefix.
     Raises ValueError, with all that is wrong at once, for a prompt that is empty, longer than the model's context or
     has ids the model has not, and ArithmeticError if the model's logits are not numbers.
     """
@@ -85,21 +89,33 @@ def generate_ids(
         wrong.append("stop strings are text, and here are only ids: look for them in on_token, or use generate_many")
     if on_token is not None and not callable(on_token):
         wrong.append(f"on_token must be a function of (poem, id), got {shown(on_token)}")
+    if (adapters := as_adapters(adapters, len(prompts))) is not None:
+        check_adapters(model, adapters)
     check_prompts(model, prompts, vocab_size, wrong)
     ids: list[list[int]] = [[] for _ in prompts]
     finish = [""] * len(prompts)
-    for first in range(0, len(prompts), batch_size):
+    for batch in _batches(model, len(prompts), batch_size, adapters):
 
-        def told(poem: int, id: int, first: int = first) -> bool | None:
-            return on_token(first + poem, id) if on_token is not None else None
+        def told(poem: int, id: int, batch: Sequence[int] = batch) -> bool | None:
+            return on_token(batch[poem], id) if on_token is not None else None
 
-        batch = slice(first, first + batch_size)
-        for tokens in generate_steps(model, prompts[batch], seeds[batch], settings, eos_ids, banned, vocab_size, told):
+        steps = generate_steps(
+            model,
+            [prompts[poem] for poem in batch],
+            [seeds[poem] for poem in batch],
+            settings,
+            eos_ids,
+            banned,
+            vocab_size,
+            told,
+            None if adapters is None else [adapters[poem] for poem in batch],
+        )
+        for tokens in steps:
             for token in tokens:
                 if token.finish is not None:
-                    finish[first + token.poem] = token.finish
+                    finish[batch[token.poem]] = token.finish
                 if token.finish != "end":
-                    ids[first + token.poem].append(token.id)
+                    ids[batch[token.poem]].append(token.id)
     return [Continuation(tuple(new), why) for new, why in zip(ids, finish, strict=True)]
 
 
@@ -113,13 +129,14 @@ def generate_steps(
     banned: Collection[int] = (),
     vocab_size: int | None = None,
     on_token: OnToken | None = None,
+    adapters: Sequence[str | None] | None = None,
 ) -> Iterator[list[Token]]:
     """One batch, step by step: yields the new tokens of the poems that go on. Arguments as for `generate_ids`."""
-    # The model reads at most `context` tokens; the last new one is drawn, but not read.
-    limits = [min(settings.max_new_tokens, model.context - len(ids) + 1) for ids in prompts]
     never = sorted({*banned, *(() if settings.until_end else eos_ids)})
-    with _evaluating(model):
-        logits, cache, seen = _read(model, prompts, settings.repetition_penalty != 1)
+    with _evaluating(model), _written_by(model, adapters) as writers:
+        # The model reads at most `context` tokens; the last new one is drawn, but not read.
+        limits = [min(settings.max_new_tokens, model.context - len(ids) + 1) for ids in prompts]
+        logits, cache, seen = _read(model, prompts, adapters, settings.repetition_penalty != 1)
         keys = None if settings.greedy else step_keys(seeds, max(limits), logits.device)
         forbidden = _forbidden(logits, never, vocab_size)
         poems = list(range(len(prompts)))  # which poem does each row of the batch hold?
@@ -137,6 +154,8 @@ def generate_steps(
             if len(going) < len(poems):
                 rows = torch.tensor(going, device=new.device)
                 cache.reorder(rows)
+                if writers is not None:
+                    writers.keep(going)
                 poems = [poems[row] for row in going]
                 new = new[rows]
                 keys, seen = (None if t is None else t[rows] for t in (keys, seen))
@@ -145,27 +164,52 @@ def generate_steps(
             logits = model.head(model.states(new[:, None], cache))[:, -1]
 
 
-def _read(model: LanguageModel, prompts: Sequence[Sequence[int]], want_seen: bool) -> tuple[Tensor, Any, Tensor | None]:
+def _batches(
+    model: LanguageModel, poems: int, batch_size: int, adapters: Sequence[str | None] | None
+) -> Iterator[Sequence[int]]:
+    """Which poems are written together: in order, but for rows with different prefixes, which cannot be one batch."""
+    groups: dict[Hashable, list[int]] = {}
+    for poem in range(poems):
+        groups.setdefault(None if adapters is None else one_prefix(model, adapters[poem]), []).append(poem)
+    for group in groups.values():
+        yield from (group[first : first + batch_size] for first in range(0, len(group), batch_size))
+
+
+def _read(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], adapters: Sequence[str | None] | None, want_seen: bool
+) -> tuple[Tensor, Any, Tensor | None]:
     """Logits (B, V) after each prompt, the cache of the B rows, and which ids each prompt has, (B, V) bool, if wanted.
 
     Prompts of different length are filled up on the left, so that all end at the same place.
     """
     device = next(model.parameters()).device
-    different = {tuple(ids): row for row, ids in enumerate(dict.fromkeys(map(tuple, prompts)))}
-    width = max(map(len, different))
-    ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in different], device=device)  # (U, T)
+    rows_of = list(zip(adapters or [None] * len(prompts), map(tuple, prompts), strict=True))
+    different = {key: row for row, key in enumerate(dict.fromkeys(rows_of))}
+    width = max(len(ids) for _, ids in different)
+    ids = torch.tensor([[0] * (width - len(row)) + list(row) for _, row in different], device=device)  # (U, T)
     segments = None
-    if any(len(row) < width for row in different):
-        lengths = torch.tensor([len(row) for row in different], device=device)
+    if any(len(row) < width for _, row in different):
+        lengths = torch.tensor([len(row) for _, row in different], device=device)
         segments = (torch.arange(width, device=device) >= width - lengths[:, None]).long()
-    cache = model.new_cache(len(ids))
-    logits = model.head(model.states(ids, cache, segments)[:, -1:])[:, -1]
+    with _written_by(model, None if adapters is None else [name for name, _ in different]):
+        cache = model.new_cache(len(ids))
+        logits = model.head(model.states(ids, cache, segments)[:, -1:])[:, -1]
     seen = seen_ids(ids, segments, logits.shape[-1]) if want_seen else None
     if len(different) < len(prompts):
-        rows = torch.tensor([different[tuple(row)] for row in prompts], device=device)
+        rows = torch.tensor([different[key] for key in rows_of], device=device)
         cache.reorder(rows)
         logits, seen = logits[rows], None if seen is None else seen[rows]
     return logits, cache, seen
+
+
+@contextmanager
+def _written_by(model: LanguageModel, adapters: Sequence[str | None] | None) -> Iterator[Rows | None]:
+    """Within it each row is written by its adapter; None: the active one writes all."""
+    if adapters is None:
+        yield None
+    else:
+        with adapters_by_row(model, adapters) as rows:
+            yield rows
 
 
 def _forbidden(logits: Tensor, never: Sequence[int], vocab_size: int | None) -> Tensor:
@@ -211,6 +255,17 @@ def _evaluating(model: LanguageModel) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def as_adapters(adapters: Sequence[str | None] | None, prompts: int) -> list[str | None] | None:
+    """The adapter of each prompt. Raises ValueError for anything but a name, or None, for each of them."""
+    if adapters is None:
+        return None
+    if isinstance(adapters, str) or not isinstance(adapters, Sequence) or len(adapters) != prompts:
+        several = isinstance(adapters, Sequence) and not isinstance(adapters, str)
+        came = f"{len(adapters)}" if several else shown(adapters)
+        raise ValueError(f"adapters must name the adapter, or None, of each of the {prompts} prompts, got {came}.")
+    return list(adapters)
 
 
 def check_prompts(

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from minipoet.checks import each, expect, expect_model, expect_tokenizer, is_whole, known_names, shown
-from minipoet.generation.loop import check_prompts, generate_ids, generate_steps
+from minipoet.generation.loop import as_adapters, check_prompts, generate_ids, generate_steps
 from minipoet.generation.noise import poem_seed
 from minipoet.generation.settings import SamplingSettings
 from minipoet.generation.stops import StopStrings
@@ -52,16 +52,25 @@ class Generated:
         return self.prompt + self.continuation
 
 
-def generate(model: LanguageModel, tokenizer: Tokenizer, prompt: str, *, start: bool = True, **settings: Any) -> str:
+def generate(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    *,
+    start: bool = True,
+    adapters: Sequence[str | None] | None = None,
+    **settings: Any,
+) -> str:
     """One poem that begins with the prompt: its whole text.
 
     settings: the fields of `SamplingSettings`: max_new_tokens=80, temperature=0.8, top_p=0.9, top_k=0, min_p=0.0,
     repetition_penalty=1.0, stop=(), until_end=True, seed=0.
     start=False leaves out the token that begins a text: for models that never learnt it, or to go on in mid-text.
+    adapters: [name] of the adapter that writes, [None] for the plain base; else it is the active one.
     Raises ValueError for an empty prompt, one longer than the model's context, and settings that make no sense.
     """
     options = _settings(settings)  # samples and batch_size are none
-    return generate_many(model, tokenizer, _one(prompt), start=start, **asdict(options))[0][0].text
+    return generate_many(model, tokenizer, _one(prompt), start=start, adapters=adapters, **asdict(options))[0][0].text
 
 
 def stream(
@@ -86,17 +95,20 @@ def generate_many(
     samples: int = 1,
     batch_size: int = 32,
     start: bool = True,
+    adapters: Sequence[str | None] | None = None,
     **settings: Any,
 ) -> list[list[Generated]]:
     """`samples` poems of each prompt, a list a prompt, always; at most batch_size poems are written at the same time.
 
     Sample j of prompt i is drawn with `poem_seed(seed, i, j)`, so it does not depend on how many poems there are or on
-    batch_size (but for rounding: docs/generation.md). Other arguments and errors as for `generate`.
+    batch_size (but for rounding: docs/generation.md). adapters: the name of the adapter that writes each prompt's poems,
+    None for the plain base; without it the active one writes all. Other arguments and errors as for `generate`.
     """
     options = _settings(settings)
     texts, ids = _read_prompts(model, tokenizer, prompts, start)
     if not is_whole(samples, 1):
         raise ValueError(f"samples must be at least 1, got {shown(samples)}.")
+    adapters = as_adapters(adapters, len(texts))
     poems = [(i, j) for i in range(len(texts)) for j in range(samples)]
     seeds = [poem_seed(options.seed, i, j) for i, j in poems]
     writers = [_Writer(tokenizer, ids[i], options) for i, _ in poems]
@@ -107,6 +119,7 @@ def generate_many(
         seeds=seeds,
         batch_size=batch_size,
         on_token=lambda poem, id: writers[poem].push(id),
+        adapters=None if adapters is None else [adapters[i] for i, _ in poems],
         **_endings(tokenizer),
     )
     done: list[list[Generated]] = [[] for _ in texts]

@@ -150,11 +150,19 @@ class Batches:
     """Batches of `rows` rows of `length` tokens, without end: epoch after epoch, each in an order of its own.
 
     texts: token ids, each with its start and end tokens. Longer ones are cut at `breaks`.
+    prompts: how many tokens each text begins with that are read but not learnt, where a text is a request and its
+    answer; such texts are not cut.
     Raises ValueError if there is nothing to learn from, or for sizes that make no sense.
     """
 
     def __init__(
-        self, texts: Iterable[Sequence[int]], length: int, rows: int, seed: int = 0, breaks: Iterable[int] = ()
+        self,
+        texts: Iterable[Sequence[int]],
+        length: int,
+        rows: int,
+        seed: int = 0,
+        breaks: Iterable[int] = (),
+        prompts: Sequence[int] | None = None,
     ):
         if not (is_whole(length, 1) and is_whole(rows, 1) and is_whole(seed)):
             came = f"{shown(length)}, {shown(rows)} and {shown(seed)}"
@@ -162,7 +170,12 @@ class Batches:
         if isinstance(texts, str) or not isinstance(texts, Iterable):
             raise ValueError(f"Batches need texts as lists of token ids (encode_texts), got {shown(texts)}.")
         breaks = as_ids(breaks, "breaks")
-        self.texts = [piece for ids in texts for piece in cut(ids, length + 1, breaks)]
+        if prompts is None:
+            self.texts = [piece for ids in texts for piece in cut(ids, length + 1, breaks)]
+        else:
+            self.texts = [as_text(ids, in_place=True) for ids in texts]
+            _check_prompts(self.texts, prompts, length)
+        self.prompts = prompts
         if not self.texts:
             raise ValueError("There is no text of two tokens or more to make batches of.")
         self.length, self.rows, self.seed = length, rows, seed
@@ -182,7 +195,7 @@ class Batches:
 
     def epoch_tokens(self) -> int:
         """Targets in one pass over all texts."""
-        return sum(self.lengths)
+        return sum(self.lengths) - sum(prompt - 1 for prompt in self.prompts or ())
 
     def steps_per_epoch(self, epoch: int = 0, world: int = 1) -> int:
         """Batches (over all ranks together) that epoch takes; it differs by a row or so from epoch to epoch."""
@@ -228,5 +241,24 @@ class Batches:
             for number, index in enumerate(row, start=1):
                 text, end = self.texts[index], start + self.lengths[index]
                 ids[r, start:end], targets[r, start:end], segments[r, start:end] = text[:-1], text[1:], number
+                if self.prompts is not None:  # the last token of the prompt predicts the first of the answer
+                    targets[r, start : start + self.prompts[index] - 1] = IGNORED
                 start = end
         return Batch(torch.from_numpy(ids), torch.from_numpy(segments), torch.from_numpy(targets))
+
+
+def _check_prompts(texts: Sequence[np.ndarray], prompts: Sequence[int], length: int) -> None:
+    """Raise ValueError for texts that cannot be learnt from behind such prompts, with the first of each kind."""
+    if len(prompts) != len(texts):
+        raise ValueError(f"There are {len(texts)} texts and the prompts of {len(prompts)}: each text needs one.")
+    for number, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
+        if not is_whole(prompt, 1, len(text)):
+            raise ValueError(
+                f"Text {number} has {len(text)} tokens, of which {shown(prompt)} are its prompt: expected 1 to "
+                f"{len(text) - 1}, so that there is something to learn."
+            )
+        if len(text) > length + 1:
+            raise ValueError(
+                f"Text {number} has {len(text)} tokens with its prompt, but a row of length {length} holds "
+                f"{length + 1}: divide it first (text.excerpts), or take longer rows."
+            )
