@@ -1,4 +1,4 @@
-"""Corpora by name: "embedded" (written for this package), "pushkin" (downloaded), or the path of one's own.
+"""Corpora by name: "embedded…" (written for this package), "pushkin" (downloaded), or the path of one's own.
 
     read_corpus        poems by name or path
     read_prose_corpus  prose by name ("embedded", "pushkin-prose") or path
@@ -23,7 +23,11 @@ from minipoet.text.prose import parse_book, parse_prose, read_prose
 from minipoet.text.records import read_text
 from minipoet.text.sources import read_collected_verse, read_long_poem
 
-EMBEDDED = "assets/pushkin_manner.txt"
+EMBEDDED = {  # verse in the manner of these poets
+    "embedded": "assets/pushkin_manner.txt",
+    "embedded-lermontov": "assets/lermontov_manner.txt",
+    "embedded-esenin": "assets/esenin_manner.txt",
+}
 EMBEDDED_PROSE = "assets/pushkin_prose_manner.txt"
 PUSHKIN = "Александр Сергеевич Пушкин"
 
@@ -98,30 +102,28 @@ def read_corpus(
 ) -> list[Poem]:
     """The poems of a corpus.
 
-    "embedded" is verse in Pushkin's manner that comes with the package; "pushkin" is Pushkin's verse, no dramas,
-    downloaded once (2 MB; `cache` and `open_url` are those of `fetch`); anything else is a path for `read_poems`, of
-    which the poems of `author` are kept. A folder that happens to be called so is given as "./pushkin".
+    "embedded" is verse in Pushkin's manner that comes with the package, "embedded-lermontov" and "embedded-esenin" the
+    same for these two; "pushkin" is Pushkin's verse, no dramas, downloaded once (2 MB; `cache` and `open_url` are those
+    of `fetch`); anything else is a path for `read_poems`, of which the poems of `author` are kept. A folder that
+    happens to be called so is given as "./pushkin".
 
     Raises:
         CorpusError: no such name or path, a download that fails, a file that cannot be read, or an author to be chosen
             where there is only one.
     """
-    if name_or_path in ("embedded", "pushkin") and author is not None:
-        raise CorpusError(f"the corpus {name_or_path} has one author: leave the choice of {author!r} out")
-    if name_or_path == "embedded":
-        return _read_embedded()
-    if name_or_path == "pushkin":
+    name = name_or_path if isinstance(name_or_path, str) else ""
+    if name in (*EMBEDDED, "pushkin") and author is not None:
+        raise CorpusError(f"the corpus {name} has one author: leave the choice of {author!r} out")
+    if asset := EMBEDDED.get(name):
+        return parse_poems(_read_asset(asset), source=f"minipoet/{asset}")
+    if name == "pushkin":
         return _read_pushkin(cache, open_url)
     if not as_path(name_or_path, "The corpus").exists():
         raise CorpusError(
-            f"{name_or_path}: neither a file or folder nor the name of a corpus; the names are embedded and pushkin"
+            f"{name_or_path}: neither a file or folder nor the name of a corpus; the names are "
+            f"{', '.join((*EMBEDDED, 'pushkin'))}"
         )
     return read_poems(name_or_path, author)
-
-
-def _read_embedded() -> list[Poem]:
-    """The verse that comes with the package."""
-    return parse_poems(_read_asset(EMBEDDED), source=f"minipoet/{EMBEDDED}")
 
 
 def _read_asset(name: str) -> str:
