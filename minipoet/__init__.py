@@ -22,7 +22,7 @@ from minipoet.adapters import (
     unmerge_lora,
 )
 from minipoet.api import load, save
-from minipoet.generation import generate
+from minipoet.generation import chat, generate
 from minipoet.models import count_parameters
 from minipoet.tokenization import load_tokenizer
 
@@ -32,6 +32,7 @@ __all__ = [
     "adapters",
     "add_lora",
     "add_prefix",
+    "chat",
     "count_parameters",
     "evaluation",
     "generate",

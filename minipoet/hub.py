@@ -23,6 +23,7 @@ TOKENIZERS = ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model", "tok
 SMALL = (
     *("config.json", "generation_config.json", "adapter_config.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *TOKENIZERS),
+    *("chat_template.jinja", "chat_template.json"),
 )
 WEIGHTS = tuple(name for whole in WHOLE for name in (whole, f"{whole}.index.json"))  # the first that is there
 

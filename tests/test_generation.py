@@ -29,7 +29,7 @@ class Syllables:
     syllables = ("ли", "ма", "ра", "ро", "со", "лн", "це", "до", "ле", "на", "\n", " ", *"лмрсоцдеанбвгкптя.,!")
     vocab_size = len(names) + len(syllables)
     special_ids = {name: id for id, name in enumerate(names)}  # noqa: RUF012
-    pad_id, bos_id, eos_id, spare_ids = 0, 1, 2, ()
+    pad_id, bos_id, eos_id, eos_ids, spare_ids = 0, 1, 2, (2,), ()
 
     def encode(self, text: str) -> list[int]:
         ids = []

@@ -9,14 +9,14 @@ All three take the fields of `SamplingSettings` by name and give the same text f
 A prompt is continued exactly where it stops: "Мороз и солн" in the middle of the word, a prompt that ends with a line
 break on a new line. Only spaces at its end are taken away: in the vocabularies of GPT-2's kind a space belongs to the
 word after it, and after a single one no word that the model knows would fit. What the model reads is the token that
-begins a text (`bos`; where the tokenizer has none, `eos`, as in GPT-2) and the prompt.
+begins a text (`tokenization.start_id`) and the prompt.
 
 Chapter: docs/generation.md
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -26,7 +26,7 @@ from minipoet.generation.noise import poem_seed
 from minipoet.generation.settings import SamplingSettings
 from minipoet.generation.stops import StopStrings
 from minipoet.models.base import LanguageModel
-from minipoet.tokenization.base import StreamDecoder, Tokenizer
+from minipoet.tokenization.base import StreamDecoder, Tokenizer, start_id
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def generate(
     adapters: [name] of the adapter that writes, [None] for the plain base; else it is the active one.
     Raises ValueError for an empty prompt, one longer than the model's context, and settings that make no sense.
     """
-    options = _settings(settings)  # samples and batch_size are none
+    options = as_settings(settings)  # samples and batch_size are none
     return generate_many(model, tokenizer, _one(prompt), start=start, adapters=adapters, **asdict(options))[0][0].text
 
 
@@ -81,7 +81,7 @@ def stream(
     What may be the start of a stop string is held back until it is known. Arguments and errors as for `generate`; the
     errors come with the call, not with the first piece.
     """
-    options = _settings(settings)
+    options = as_settings(settings)
     (text,), (ids,) = _read_prompts(model, tokenizer, _one(prompt), start)
     check_prompts(model, [ids])
     return _pieces(model, tokenizer, text, ids, options)
@@ -104,8 +104,23 @@ def generate_many(
     batch_size (but for rounding: docs/generation.md). adapters: the name of the adapter that writes each prompt's poems,
     None for the plain base; without it the active one writes all. Other arguments and errors as for `generate`.
     """
-    options = _settings(settings)
+    options = as_settings(settings)
     texts, ids = _read_prompts(model, tokenizer, prompts, start)
+    return write_all(model, tokenizer, texts, ids, options, samples, batch_size, adapters, endings(tokenizer))
+
+
+def write_all(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    ids: Sequence[Sequence[int]],
+    options: SamplingSettings,
+    samples: int,
+    batch_size: int,
+    adapters: Sequence[str | None] | None,
+    ends: Mapping[str, Any],
+) -> list[list[Generated]]:
+    """`samples` continuations of each text, read as its ids; what ends them and what is never drawn is in `ends`."""
     if not is_whole(samples, 1):
         raise ValueError(f"samples must be at least 1, got {shown(samples)}.")
     adapters = as_adapters(adapters, len(texts))
@@ -120,7 +135,7 @@ def generate_many(
         batch_size=batch_size,
         on_token=lambda poem, id: writers[poem].push(id),
         adapters=None if adapters is None else [adapters[i] for i, _ in poems],
-        **_endings(tokenizer),
+        **ends,
     )
     done: list[list[Generated]] = [[] for _ in texts]
     for (i, _), writer, new, seed in zip(poems, writers, continuations, seeds, strict=True):
@@ -136,7 +151,7 @@ def _pieces(
     writer = _Writer(tokenizer, ids, options)
     told = 0
     steps = generate_steps(
-        model, [ids], [options.seed], options, on_token=lambda _, id: writer.push(id), **_endings(tokenizer)
+        model, [ids], [options.seed], options, on_token=lambda _, id: writer.push(id), **endings(tokenizer)
     )
     for _ in steps:
         if piece := writer.text[told:]:
@@ -167,12 +182,24 @@ class _Writer:
         return self.text, "stop" if self._stops.found else reason
 
 
+def expect_pair(model: LanguageModel, tokenizer: Tokenizer) -> None:
+    """Raise ValueError for what is no model, no tokenizer, or two that do not belong together."""
+    expect_model(model)
+    expect_tokenizer(tokenizer)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {tokenizer.vocab_size} ids and the model knows only {model.config.vocab_size}: "
+            "they do not belong together."
+        )
+
+
 def _one(prompt: str) -> list[str]:
     expect(prompt, str, "The prompt", "a string", "for several use generate_many")
     return [prompt]
 
 
-def _settings(values: dict[str, Any]) -> SamplingSettings:
+def as_settings(values: Mapping[str, Any]) -> SamplingSettings:
+    """Settings given by name. Raises ValueError that lists the unknown names."""
     known_names(values, [field.name for field in fields(SamplingSettings)], "SamplingSettings")
     return SamplingSettings(**values)
 
@@ -181,14 +208,8 @@ def _read_prompts(
     model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[str], start: bool
 ) -> tuple[list[str], list[list[int]]]:
     """Texts without spaces at the end, and what the model reads. Raises ValueError for empty prompts, all at once."""
-    expect_model(model)
-    expect_tokenizer(tokenizer)
+    expect_pair(model, tokenizer)
     prompts = list(each(prompts, str, "The prompts", "strings"))
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise ValueError(
-            f"The tokenizer has {tokenizer.vocab_size} ids and the model knows only {model.config.vocab_size}: "
-            "they do not belong together."
-        )
     empty = [i for i, prompt in enumerate(prompts) if not prompt.strip()]
     if empty:
         which = f"Prompts {empty} are" if len(prompts) > 1 else "The prompt is"
@@ -197,16 +218,15 @@ def _read_prompts(
             "[[tokenizer.bos_id]].)"
         )
     texts = [prompt.rstrip(" ") for prompt in prompts]
-    first = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    first = start_id(tokenizer)
     begin = [first] if start and first is not None else []
     return texts, [begin + ids for ids in tokenizer.encode_batch(texts)]
 
 
-def _endings(tokenizer: Tokenizer) -> dict[str, Any]:
+def endings(tokenizer: Tokenizer) -> dict[str, Any]:
     """What ends a poem, and what is never drawn: all other special tokens, ids of no token, the model's spare rows."""
-    eos = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
     return {
-        "eos_ids": eos,
-        "banned": sorted({*tokenizer.special_ids.values(), *tokenizer.spare_ids}.difference(eos)),
+        "eos_ids": tokenizer.eos_ids,
+        "banned": sorted({*tokenizer.special_ids.values(), *tokenizer.spare_ids}.difference(tokenizer.eos_ids)),
         "vocab_size": tokenizer.vocab_size,
     }

@@ -15,11 +15,21 @@ from os import PathLike
 from typing import Protocol, runtime_checkable
 
 from minipoet.checks import each, expect_tokenizer
+from minipoet.tokenization.chat import ChatTemplate
+
+BETWEEN_TEXTS = "<|endoftext|>"
 
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Text to ids and back."""
+    """Text to ids and back.
+
+    chat: the form in which its model learnt to talk, None if it did not or if the form is unknown; it may be set.
+    chat_text: how the model's publisher wrote that form down. `chat_template(tokenizer)` says which it is, or why not.
+    """
+
+    chat: ChatTemplate | None
+    chat_text: str | None
 
     @property
     def vocab_size(self) -> int:
@@ -42,6 +52,10 @@ class Tokenizer(Protocol):
         """The id that ends a text, if the tokenizer has one."""
 
     @property
+    def eos_ids(self) -> list[int]:
+        """All ids that end a text, eos_id first: a model that talks also ends its answers (`<|im_end|>`)."""
+
+    @property
     def pad_id(self) -> int | None:
         """The id that fills up a row, if the tokenizer has one."""
 
@@ -61,15 +75,24 @@ class Tokenizer(Protocol):
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """The ids of each text between its start and its end, as models learn them.
 
-    A tokenizer without a start token (bos) begins a text with the end token, as GPT-2 does. Raises ValueError for one
-    that names no end token (eos): a text could not end.
+    What begins a text: `start_id`. Raises ValueError for a tokenizer that names no end token (eos): a text could not
+    end.
     """
     expect_tokenizer(tokenizer)
     texts = list(each(texts, str, "The texts", "strings"))
-    start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
+    start = start_id(tokenizer)
     if start is None or tokenizer.eos_id is None:
         raise ValueError("This model's tokenizer names no token for the end of a text (eos): a poem could not end.")
     return [[start, *ids, tokenizer.eos_id] for ids in tokenizer.encode_batch(texts)]
+
+
+def start_id(tokenizer: Tokenizer) -> int | None:
+    """The id that a text begins with: bos; without one `<|endoftext|>`, which parts texts in GPT-2 and Qwen; else eos.
+
+    (The end of a chat model, `<|im_end|>`, ends what somebody said, and no text begins behind it.)
+    """
+    known = (tokenizer.bos_id, tokenizer.special_ids.get(BETWEEN_TEXTS), tokenizer.eos_id)
+    return next((id for id in known if id is not None), None)
 
 
 class StreamDecoder:

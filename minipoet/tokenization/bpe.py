@@ -17,7 +17,8 @@ from os import PathLike
 
 from minipoet.checks import as_ids, each, expect
 from minipoet.tokenization.byte_level import alphabet_bytes, byte_alphabet, split_words
-from minipoet.tokenization.roles import ROLES, well_known_roles
+from minipoet.tokenization.chat import ChatTemplate
+from minipoet.tokenization.roles import ROLES, end_ids, well_known_roles
 
 SHORT_WORD = 64  # bytes; up to here scanning a list for the best pair is faster than keeping a heap
 CACHED_WORDS = 200_000  # some 30 MB; a novel has about 40 000 different words
@@ -34,11 +35,14 @@ class BPETokenizer:
         bos: str | None = None,
         eos: str | None = None,
         pad: str | None = None,
+        more_eos: Sequence[str] = (),
+        chat: ChatTemplate | None = None,
     ) -> None:
         """Build from a vocabulary (token -> id), merges (first learnt first) and the names of the specials.
 
         Tokens are written in the byte alphabet, specials as they are. A role that is not given falls to a well-known
-        string (`</s>` ends a text, `<pad>` fills up). A merge that would spell a special token is left out: text must
+        string (`</s>` ends a text, `<pad>` fills up); `more_eos` end a text as well. chat: the form in which the model
+        learns to talk, if it does. A merge that would spell a special token is left out: text must
         never yield a special id. Raises ValueError with every problem of the vocabulary at once.
         """
         problems = vocabulary_problems(vocab, merges, special_tokens)
@@ -50,11 +54,14 @@ class BPETokenizer:
             for role, name in roles.items()
             if name is not None and name not in special_tokens
         ]
+        problems += [f"{name!r} of more_eos is no special token" for name in more_eos if name not in special_tokens]
         if problems:
             raise ValueError(f"this is no byte-level BPE vocabulary: {'; '.join(problems)}")
         self.vocab = dict(vocab)
         self.merges = [(left, right) for left, right in merges if left + right not in special_tokens]
         self.roles = roles
+        self.more_eos = list(more_eos)
+        self.chat, self.chat_text = chat, None if chat is None else chat.jinja
         self._special_ids = {name: self.vocab[name] for name in special_tokens}
         self._table = MergeTable(self.vocab, self.merges)
         self._byte_ids = [self.vocab[byte_alphabet()[byte]] for byte in range(256)]
@@ -84,6 +91,10 @@ class BPETokenizer:
     @property
     def eos_id(self) -> int | None:
         return self._role_id("eos")
+
+    @property
+    def eos_ids(self) -> list[int]:
+        return end_ids(self.roles, self.more_eos, self._special_ids)
 
     @property
     def pad_id(self) -> int | None:

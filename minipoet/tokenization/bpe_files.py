@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from minipoet.checks import as_path
-from minipoet.files import read_json, write_json_atomic, write_text_atomic
+from minipoet.files import read_json, remove, write_json_atomic, write_text_atomic
 from minipoet.tokenization.bpe import BPETokenizer
-from minipoet.tokenization.roles import added_tokens, named_specials
+from minipoet.tokenization.chat import CHAT_FILE, folder_template, known_template, written_template
+from minipoet.tokenization.roles import MORE_EOS, ROLES, added_tokens, more_ends, named_specials
 
 MERGES_HEADER = "#version: 0.2"
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -27,7 +28,7 @@ def write_bpe(tokenizer: BPETokenizer, folder: str | PathLike[str]) -> None:
     """Write both forms and the config. Each file is written whole or not at all."""
     folder = as_path(folder, "The folder to save to")
     specials = tokenizer.special_ids
-    config = {
+    config: dict[str, Any] = {
         "minipoet": "bpe",
         "tokenizer_class": "GPT2Tokenizer",
         "add_prefix_space": False,
@@ -37,11 +38,16 @@ def write_bpe(tokenizer: BPETokenizer, folder: str | PathLike[str]) -> None:
         **{f"{role}_token": name for role, name in tokenizer.roles.items()},
         "added_tokens_decoder": {str(entry.pop("id")): entry for entry in added_entries(specials)},
     }
+    if tokenizer.more_eos:
+        config[MORE_EOS] = tokenizer.more_eos
+    if (template := written_template(tokenizer)) is not None:
+        config["chat_template"] = template
     merges = "\n".join([MERGES_HEADER, *(f"{left} {right}" for left, right in tokenizer.merges)]) + "\n"
     write_json_atomic(folder / "vocab.json", tokenizer.vocab, indent=None)
     write_text_atomic(folder / "merges.txt", merges)
     write_json_atomic(folder / "tokenizer.json", gpt2_spec(tokenizer.vocab, tokenizer.merges, specials))
     write_json_atomic(folder / "tokenizer_config.json", config)
+    remove(folder / CHAT_FILE)  # another model's, which would be read instead
 
 
 def read_bpe(folder: str | PathLike[str]) -> BPETokenizer:
@@ -65,10 +71,15 @@ def read_bpe(folder: str | PathLike[str]) -> BPETokenizer:
         path = folder / "vocab.json"
     specials = list(dict.fromkeys([*specials, *(name for name in names if name in vocab)]))
     specials.sort(key=vocab.__getitem__)
+    bos, eos, pad = (name if (name := roles.get(role)) in specials else None for role in ROLES)
     try:
-        return BPETokenizer(vocab, merges, specials, **{role: name for role, name in roles.items() if name in specials})
+        more = more_ends(folder, eos, vocab, specials)
+        tokenizer = BPETokenizer(vocab, merges, specials, bos, eos, pad, more)
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}. Write the folder again with tokenizer.save.") from error
+    tokenizer.chat_text = folder_template(folder)
+    tokenizer.chat = known_template(tokenizer.chat_text)
+    return tokenizer
 
 
 def read_spec(path: Path) -> dict[str, Any]:

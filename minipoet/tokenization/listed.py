@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeVar
 
 from minipoet.checks import as_ids, as_path, each, expect
 from minipoet.files import read_json, write_json_atomic
+from minipoet.tokenization.chat import ChatTemplate
 
 BOS, EOS, PAD, UNK = "<s>", "</s>", "<pad>", "<unk>"
 NAMED = 20  # unknown pieces that a message lists
@@ -29,6 +30,8 @@ class ListedTokenizer(ABC):
 
     kind: ClassVar[str]
     marks: ClassVar[tuple[str, ...]] = ()  # ordinary tokens that no text spells; they stand before those of the texts
+    chat: ChatTemplate | None = None  # it has no markers for a conversation
+    chat_text: str | None = None
 
     def __init__(self, tokens: Sequence[str], unk: bool) -> None:
         """Build from the tokens of the texts, in the order of their ids, and whether there is an `<unk>`.
@@ -80,6 +83,10 @@ class ListedTokenizer(ABC):
     @property
     def eos_id(self) -> int:
         return self._special_ids[EOS]
+
+    @property
+    def eos_ids(self) -> list[int]:
+        return [self.eos_id]
 
     @property
     def pad_id(self) -> int:

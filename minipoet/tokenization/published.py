@@ -22,12 +22,16 @@ from typing import Any
 import tokenizers
 
 from minipoet.checks import as_ids, as_path, each, expect
-from minipoet.files import write_json_atomic, write_text_atomic
+from minipoet.files import remove, write_json_atomic, write_text_atomic
 from minipoet.tokenization.bpe import unicode_error
 from minipoet.tokenization.bpe_files import added_entries, gpt2_spec, merge_pairs, read_spec, read_vocab_and_merges
 from minipoet.tokenization.byte_level import alphabet_bytes
+from minipoet.tokenization.chat import CHAT_FILE, folder_template, known_template, template_of, written_template
 from minipoet.tokenization.roles import (
+    MORE_EOS,
     added_tokens,
+    end_ids,
+    more_ends,
     named_specials,
     read_optional,
     settle_roles,
@@ -48,12 +52,16 @@ class PublishedTokenizer:
     """A tokenizer as published. See `Tokenizer` for the methods."""
 
     def __init__(
-        self, spec: Mapping[str, Any], roles: Mapping[str, str | None], config: Mapping[str, Any] | None = None
+        self,
+        spec: Mapping[str, Any],
+        roles: Mapping[str, str | None],
+        config: Mapping[str, Any] | None = None,
+        more_eos: Sequence[str] = (),
     ) -> None:
         """Build from the content of a tokenizer.json and role -> special string ("bos", "eos", "pad").
 
-        `config` is the content of tokenizer_config.json, kept for `save`. Raises ValueError if the library cannot
-        read the specification.
+        `config` is the content of tokenizer_config.json, kept for `save`; `more_eos` end a text as well. Raises
+        ValueError if the library cannot read the specification.
         """
         expect(
             spec,
@@ -66,6 +74,9 @@ class PublishedTokenizer:
         self._spec_text = json.dumps(spec, ensure_ascii=False)
         self._config = dict(config or {})
         self.roles = dict(roles)
+        self.more_eos = list(more_eos)
+        self.chat_text = template_of(self._config)
+        self.chat = known_template(self.chat_text)
         try:
             self._library = tokenizers.Tokenizer.from_str(json.dumps(hide_specials(spec), ensure_ascii=False))
         except Exception as error:  # the library raises plain Exception
@@ -73,7 +84,7 @@ class PublishedTokenizer:
         self._library.encode_special_tokens = True
         names = [entry["content"] for entry in spec.get("added_tokens") or [] if entry.get("special")]
         self._special_ids = {name: self._library.token_to_id(HIDDEN + name) for name in names}
-        if strangers := [name for name in self.roles.values() if name is not None and name not in names]:
+        if strangers := [name for name in [*self.roles.values(), *more_eos] if name is not None and name not in names]:
             raise ValueError(f"{strangers} have a role but are no special tokens, which are {names}")
         added = [(HIDDEN * bool(e.get("special")) + e["content"], e["id"]) for e in spec.get("added_tokens") or []]
         moved = [name.removeprefix(HIDDEN) for name, id in added if self._library.token_to_id(name) != id]
@@ -110,10 +121,14 @@ class PublishedTokenizer:
             roles = settle_roles(folder, named_roles, ids, specials)
             specials += [name for name in roles.values() if name is not None]
             _mark_specials(spec, {name: ids[name] for name in specials})
-            return cls(spec, roles, read_optional(folder, "tokenizer_config.json"))
+            more = more_ends(folder, roles["eos"], ids, specials)
+            tokenizer = cls(spec, roles, read_optional(folder, "tokenizer_config.json"), more)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"the key {error} is missing" if isinstance(error, KeyError) else error
             raise ValueError(f"{path} cannot be used: {what}. It may be damaged: fetch it again.") from error
+        tokenizer.chat_text = folder_template(folder)
+        tokenizer.chat = known_template(tokenizer.chat_text)
+        return tokenizer
 
     @property
     def vocab_size(self) -> int:
@@ -134,6 +149,10 @@ class PublishedTokenizer:
     @property
     def eos_id(self) -> int | None:
         return self._role_id("eos")
+
+    @property
+    def eos_ids(self) -> list[int]:
+        return end_ids(self.roles, self.more_eos, self.special_ids)
 
     @property
     def pad_id(self) -> int | None:
@@ -182,11 +201,17 @@ class PublishedTokenizer:
         return token
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Write tokenizer.json and tokenizer_config.json, which transformers reads too."""
+        """Write tokenizer.json, tokenizer_config.json and the chat template, which transformers reads too."""
         folder = as_path(folder, "The folder to save to")
         roles = {f"{role}_token": name for role, name in self.roles.items()}
+        template = written_template(self)
         write_text_atomic(folder / "tokenizer.json", self._spec_text + "\n")
-        write_json_atomic(folder / "tokenizer_config.json", self._config | roles)
+        more = {MORE_EOS: self.more_eos} if self.more_eos else {}
+        write_json_atomic(folder / "tokenizer_config.json", self._config | roles | more)
+        if template is None or template == template_of(self._config):
+            remove(folder / CHAT_FILE)  # another model's, which would be read instead
+        else:
+            write_text_atomic(folder / CHAT_FILE, template)
 
 
 def hide_specials(spec: Mapping[str, Any]) -> dict[str, Any]:

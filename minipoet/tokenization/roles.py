@@ -2,6 +2,7 @@
 
     well_known_roles    by the strings that are in use
     named_specials      the special tokens that the files of a folder name, and their roles
+    more_ends           what ends a text besides the eos
 
 Every publisher names its specials as it likes and files contradict one another (several ruGPT-3 configs give GPT-2's
 id 50256, an ordinary token there). So nothing here is an id of our own, a name counts only if the vocabulary has it,
@@ -22,6 +23,7 @@ WELL_KNOWN = {
     "eos": ("</s>", "<|endoftext|>", "<|im_end|>", "<|end_of_text|>", "<|eot_id|>", "<eos>", "[SEP]"),
     "pad": ("<pad>", "<|pad|>", "[PAD]", "<|endoftext|>"),
 }
+MORE_EOS = "minipoet_more_eos"  # in our tokenizer_config.json: the strings that end a text besides the eos
 OTHER_SPECIALS = ("<unk>", "<mask>", "<|im_start|>", "<|im_end|>", "[UNK]", "[MASK]")
 
 
@@ -103,3 +105,20 @@ def settle_roles(
                 if isinstance(id, int) and id in by_id:
                     roles[role] = by_id[id]
     return roles | {role: name for role, name in named.items() if name is None or name in ids}
+
+
+def more_ends(folder: Path, eos: str | None, ids: Mapping[str, int], specials: Collection[str]) -> list[str]:
+    """The special strings that end a text besides the eos: as our own key names them, or a published list of ids."""
+    own = read_optional(folder, "tokenizer_config.json").get(MORE_EOS)
+    if isinstance(own, list):
+        named = own
+    else:
+        lists = [read_optional(folder, file).get("eos_token_id") for file in ("generation_config.json", "config.json")]
+        listed = next((value for value in lists if isinstance(value, list)), [])
+        named = [name for id in listed for name in specials if ids[name] == id]
+    return [name for name in dict.fromkeys(map(str, named)) if name in specials and name != eos]
+
+
+def end_ids(roles: Mapping[str, str | None], more: Collection[str], ids: Mapping[str, int]) -> list[int]:
+    """The ids that end a text, that of the eos first."""
+    return [ids[name] for name in dict.fromkeys([roles.get("eos"), *more]) if name is not None]
