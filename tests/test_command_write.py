@@ -15,9 +15,10 @@ from test_gpt2 import tiny
 import minipoet
 from minipoet.command import write
 from minipoet.command.write import read_prompt
-from minipoet.generation import poem_seed
+from minipoet.generation import poem_seed, stream_chat
 from minipoet.models.gpt2 import GPT2, GPT2Config
 from minipoet.models.packed import is_packed, pack_weights
+from minipoet.tokenization import PLAIN, train_bpe
 
 
 @pytest.fixture(scope="module")
@@ -352,3 +353,28 @@ def test_adapter_config_that_names_no_base_is_read(base, tmp_path):
     del config["base_model_name_or_path"]
     (adapter / "adapter_config.json").write_text(json.dumps(config))
     assert minipoet_command("write", "Мороз", "--adapter", adapter, "--base", base, "--tokens", 2) == 0
+
+
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory):
+    """A tiny untrained model that knows the markers of a conversation."""
+    folder = tmp_path_factory.mktemp("talker")
+    tokenizer = train_bpe(["Напиши про осень, про зиму"] * 3, 300, ("<|endoftext|>", "<|im_start|>", "<|im_end|>"))
+    tokenizer.chat = PLAIN
+    minipoet.save(tiny(vocab_size=tokenizer.vocab_size, n_positions=96), tokenizer, folder)
+    return folder
+
+
+def test_what_is_asked_for_is_answered_and_only_the_answer_is_shown(talker, capsys):
+    assert minipoet_command("write", "--ask", "Напиши про", "--base", talker, "--tokens", 9, "--seed", 5) == 0
+    output = capsys.readouterr().out
+    model, tokenizer = minipoet.load(talker)
+    assert output.rstrip("\n") == minipoet.chat(model, tokenizer, "Напиши про", max_new_tokens=9, seed=5)
+    assert "Напиши" not in output
+    pieces = list(stream_chat(model, tokenizer, "Напиши про", max_new_tokens=9, seed=5))
+    assert len(pieces) > 1 and "".join(pieces) == output.rstrip("\n")
+
+
+def test_who_cannot_talk_is_not_asked(base, capsys):
+    assert minipoet_command("write", "--ask", "Напиши про", "--base", base) == 2
+    assert "This model has no chat form" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from minipoet import api
 from minipoet.adapters import load_adapter, lora_layers, merge_lora
 from minipoet.command import folders, show, tell
 from minipoet.command.units import DTYPES
-from minipoet.generation import SamplingSettings, poem_seed, stream
+from minipoet.generation import SamplingSettings, poem_seed, stream, stream_chat
 from minipoet.models import LanguageModel, pack_weights
 from minipoet.text.clean import unify_characters
 from minipoet.tokenization import Tokenizer
@@ -38,6 +38,7 @@ examples:
   minipoet write "Мороз и солнце" --variants 3 --temperature 0.9 --stop "\n\n"
   minipoet write "Мороз и солнце" --seed 7 > poem.txt
   minipoet write < quatrain.txt
+  minipoet write --ask "Напиши стихотворение про осень" --base poet-chat
 
 The poem goes on exactly where the prompt stops: in the line or, after a line
 break, on the next one. A line break is typed as \n in quotes. The seed of each
@@ -61,6 +62,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="PROMPT",
         nargs="*",
         help='a word, a line or a stanza; "-", or nothing: all of standard input, as it is',
+    )
+    parser.add_argument(
+        "--ask",
+        action="store_true",
+        help="PROMPT is a request to a model that was taught to talk: only its answer is shown",
     )
     add = parser.add_argument_group("the poet").add_argument
     add("--base", metavar="MODEL", help="poet-tiny, a folder, or an id on the Hugging Face hub "
@@ -95,7 +101,8 @@ def write(args: argparse.Namespace) -> None:
     model, tokenizer = _load(args.base, args.adapter, DTYPES.get(args.dtype), device)
     for number in range(args.variants):
         seed = poem_seed(settings.seed, sample=number)
-        pieces = stream(model, tokenizer, prompt, **asdict(replace(settings, seed=seed)))
+        writer = stream_chat if args.ask else stream
+        pieces = writer(model, tokenizer, prompt, **asdict(replace(settings, seed=seed)))
         if number:
             show(BETWEEN)
         tell(f"seed {seed}" + (f" (variant {number + 1} of {args.variants})" if args.variants > 1 else ""))

@@ -6,10 +6,10 @@ noise      the luck of a token, computed from seed, step and id
 loop       the loop over tokens: prompts of ids -> new ids, one poem or many at a time
 stops      where a text ends when a stop string comes split over tokens
 poems      `generate`, `stream`, `generate_many`: text -> poem
-answers    `chat`, `chat_many`: a conversation -> its answer
+answers    `chat`, `stream_chat`, `chat_many`: a conversation -> its answer
 """
 
-from minipoet.generation.answers import chat, chat_many
+from minipoet.generation.answers import chat, chat_many, stream_chat
 from minipoet.generation.loop import Continuation, Token, generate_ids, generate_steps
 from minipoet.generation.noise import poem_seed
 from minipoet.generation.poems import Generated, generate, generate_many, stream
@@ -32,4 +32,5 @@ __all__ = [
     "generate_steps",
     "poem_seed",
     "stream",
+    "stream_chat",
 ]

@@ -1,6 +1,7 @@
 """Talking with a model: a conversation in, its answer out.
 
     chat         one conversation, or one question -> the text of the answer
+    stream_chat  the same, piece by piece while it is written
     chat_many    several, several answers to each -> Generated: continuation is the answer
 
 What the model reads is the conversation in the form that it learnt (`tokenizer.chat`), up to where its answer begins.
@@ -11,12 +12,13 @@ Chapter: docs/chat.md
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from minipoet.checks import shown
-from minipoet.generation.poems import Generated, as_settings, endings, expect_pair, write_all
+from minipoet.generation.loop import check_prompts
+from minipoet.generation.poems import Generated, as_settings, endings, expect_pair, pieces, write_all
 from minipoet.models.base import LanguageModel
 from minipoet.tokenization.base import Tokenizer
 from minipoet.tokenization.chat import END, ChatTemplate, Message, chat_template
@@ -33,6 +35,17 @@ def chat(model: LanguageModel, tokenizer: Tokenizer, messages: Conversation, **s
     """
     options = as_settings(settings)  # samples and batch_size are none
     return chat_many(model, tokenizer, [messages], **asdict(options))[0][0].continuation
+
+
+def stream_chat(model: LanguageModel, tokenizer: Tokenizer, messages: Conversation, **settings: Any) -> Iterator[str]:
+    """The answer of `chat` in pieces of whole letters, each as soon as it is certain. Arguments and errors as there."""
+    options = as_settings(settings)
+    expect_pair(model, tokenizer)
+    template = chat_template(tokenizer)
+    (messages,) = _conversations([messages], template)
+    ids = template.encode(tokenizer, messages, generation_prompt=True)
+    check_prompts(model, [ids])
+    return pieces(model, tokenizer, "", ids, options, _ends_of_an_answer(tokenizer))
 
 
 def chat_many(

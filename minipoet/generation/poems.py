@@ -84,7 +84,7 @@ def stream(
     options = as_settings(settings)
     (text,), (ids,) = _read_prompts(model, tokenizer, _one(prompt), start)
     check_prompts(model, [ids])
-    return _pieces(model, tokenizer, text, ids, options)
+    return pieces(model, tokenizer, text, ids, options, endings(tokenizer))
 
 
 def generate_many(
@@ -101,8 +101,8 @@ def generate_many(
     """`samples` poems of each prompt, a list a prompt, always; at most batch_size poems are written at the same time.
 
     Sample j of prompt i is drawn with `poem_seed(seed, i, j)`, so it does not depend on how many poems there are or on
-    batch_size (but for rounding: docs/generation.md). adapters: the name of the adapter that writes each prompt's poems,
-    None for the plain base; without it the active one writes all. Other arguments and errors as for `generate`.
+    batch_size (but for rounding: docs/generation.md). adapters: the name of the adapter that writes each prompt's
+    poems, None for the plain base; without it the active one writes all. Other arguments and errors as for `generate`.
     """
     options = as_settings(settings)
     texts, ids = _read_prompts(model, tokenizer, prompts, start)
@@ -144,15 +144,20 @@ def write_all(
     return done
 
 
-def _pieces(
-    model: LanguageModel, tokenizer: Tokenizer, text: str, ids: list[int], options: SamplingSettings
+def pieces(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    text: str,
+    ids: list[int],
+    options: SamplingSettings,
+    ends: Mapping[str, Any],
 ) -> Iterator[str]:
-    yield text
+    """The text, if there is any, and then what the model writes behind its ids, in pieces of whole letters."""
+    if text:
+        yield text
     writer = _Writer(tokenizer, ids, options)
     told = 0
-    steps = generate_steps(
-        model, [ids], [options.seed], options, on_token=lambda _, id: writer.push(id), **endings(tokenizer)
-    )
+    steps = generate_steps(model, [ids], [options.seed], options, on_token=lambda _, id: writer.push(id), **ends)
     for _ in steps:
         if piece := writer.text[told:]:
             yield piece
