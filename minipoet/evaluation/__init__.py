@@ -11,11 +11,14 @@ chrf           how many runs of letters a text shares with the text that it shou
 form           has a text the form of verse: lines, syllables, stanzas
 distinct       the share of different n-grams in a text
 continuations  what a model makes of the first lines of held-out poems: all its figures at once
+authors        whose verse is it: a judge by the runs of letters
+style          how often the poet who was asked for comes out; dividing verse for a judge
 attention      which share of the attention goes to a prefix
 samples        how far a figure is to be trusted: intervals, and comparing two models
 """
 
 from minipoet.evaluation.attention import PrefixMass, prefix_mass
+from minipoet.evaluation.authors import AuthorJudge, pieces
 from minipoet.evaluation.chrf import ChrF, chrf, chrf_rows, sentence_chrf
 from minipoet.evaluation.continuations import BETTER, Opening, first_lines, openings, report
 from minipoet.evaluation.copied import copied_words
@@ -28,9 +31,11 @@ from minipoet.evaluation.likelihood import Likelihood, likelihood, texts_likelih
 from minipoet.evaluation.repetition import Repeats, Repetition, repetition
 from minipoet.evaluation.samples import Difference, Interval, Sampled, compare, mean_of, ratio_of, wilson
 from minipoet.evaluation.spelling import Spelling, unseen_letters
+from minipoet.evaluation.style import JudgeSplit, Quatrains, StyleReport, how_often, quatrains_asked, split_for_judge
 
 __all__ = [
     "BETTER",
+    "AuthorJudge",
     "ChrF",
     "CopyIndex",
     "Copying",
@@ -38,14 +43,17 @@ __all__ = [
     "Form",
     "Frequencies",
     "Interval",
+    "JudgeSplit",
     "Likelihood",
     "Opening",
     "PrefixMass",
+    "Quatrains",
     "Repeats",
     "Repetition",
     "Sampled",
     "SharedRun",
     "Spelling",
+    "StyleReport",
     "chrf",
     "chrf_rows",
     "compare",
@@ -55,14 +63,18 @@ __all__ = [
     "fair_bits",
     "first_lines",
     "frequencies",
+    "how_often",
     "likelihood",
     "mean_of",
     "openings",
+    "pieces",
     "prefix_mass",
+    "quatrains_asked",
     "ratio_of",
     "repetition",
     "report",
     "sentence_chrf",
+    "split_for_judge",
     "texts_likelihood",
     "unknown_cost",
     "unseen_letters",
