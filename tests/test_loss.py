@@ -1,5 +1,7 @@
 """The loss: in chunks equal to PyTorch's own in value and gradient, without the memory; packed equal to one by one."""
 
+import types
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,18 +9,25 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from training_support import VOCABULARY, random_texts, tiny_gpt2
 
-from minipoet.training import Batch, Batches, batch_loss, cross_entropy
+from minipoet.training import Batch, Batches, batch_loss, cross_entropy, loss
+from minipoet.training.loss import chunk_for, token_sums
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the number of elements of the largest tensor that any operation makes, forward and backward."""
+    """Notes the number of elements of the largest tensor that any operation makes, forward and backward; of one dtype,
+    if one is given. What shares the memory of an argument is not made."""
 
-    elements = 0
+    def __init__(self, dtype: torch.dtype | None = None):
+        super().__init__()
+        self.dtype, self.elements = dtype, 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        given = {t.untyped_storage().data_ptr() for t in args if isinstance(t, torch.Tensor)}
         made = function(*args, **(kwargs or {}))
         for tensor in made if isinstance(made, tuple | list) else [made]:
-            if isinstance(tensor, torch.Tensor):
+            if not isinstance(tensor, torch.Tensor) or self.dtype not in (None, tensor.dtype):
+                continue
+            if tensor.untyped_storage().data_ptr() not in given:
                 self.elements = max(self.elements, tensor.numel())
         return made
 
@@ -215,3 +224,93 @@ def test_batch_with_a_source_is_read_through_the_cache():
         model.head, model.embed(batch.ids) + model.embed(batch.source).mean(1, keepdim=True), batch.targets
     )
     torch.testing.assert_close(batch_loss(model, batch), expected)
+
+
+# --- large vocabularies -------------------------------------------------------------------------------------------
+
+
+class Vocabulary(nn.Module):
+    """A model whose config says how many rows it has."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.config = types.SimpleNamespace(vocab_size=rows)
+
+
+@pytest.mark.parametrize(("rows", "chunk"), [(50, 512), (50257, 512), (65536, 512), (151936, 220), (2**26, 1)])
+def test_chunk_of_a_large_vocabulary_has_fewer_tokens(rows, chunk):
+    assert chunk_for(Vocabulary(rows)) == chunk
+    assert rows > loss.LOGITS or chunk * rows <= loss.LOGITS
+
+
+def test_batch_is_sent_in_chunks_of_the_vocabulary(monkeypatch):
+    model = tiny_gpt2()
+    batch = next(iter(Batches(random_texts(12), 16, 4).once()))
+    whole = batch_loss(model, batch)
+    monkeypatch.setattr(loss, "LOGITS", 3 * VOCABULARY + 7)
+    rows = []
+    model.head.register_forward_hook(lambda module, args, output: rows.append(len(output)))
+    torch.testing.assert_close(batch_loss(model, batch), whole)
+    assert max(rows) == 3 and sum(rows) == batch.tokens()
+
+
+def test_a_frozen_head_makes_nothing_larger_than_a_chunk_of_logits():
+    C, V, chunk = 64, 100, 4  # the head itself has 6400 numbers
+    head, states, targets = example(2, 8, C, V, bias=False)
+    head.requires_grad_(False)
+    with LargestTensor() as made:
+        cross_entropy(head, states, targets, chunk).backward()
+    assert made.elements <= 2 * 8 * C
+    head.requires_grad_(True)
+    with LargestTensor() as made:
+        cross_entropy(head, states, targets, chunk).backward()
+    assert made.elements == C * V  # the measure sees the gradient of a head that learns
+
+
+@pytest.mark.parametrize("metrics", [True, False])
+def test_logits_of_16_bits_are_never_there_in_32(metrics, monkeypatch):
+    monkeypatch.setattr(loss, "SLICE", 2000)
+    head, states, targets = example(4, 16, 8, 1000, bias=False)
+    head, states = head.to(torch.bfloat16), states.detach().bfloat16().requires_grad_()
+    head.requires_grad_(False)
+    with LargestTensor(torch.float32) as made:
+        token_sums(head, states, targets, 16, metrics).loss.backward()
+    assert made.elements == 2000
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_head_and_states_of_16_bits_get_the_gradient_of_pytorchs_own(frozen, monkeypatch):
+    monkeypatch.setattr(loss, "SLICE", 25)  # two rows at a time
+    head, states, targets = example(C=32)
+    head, states = head.to(torch.bfloat16), states.detach().bfloat16().requires_grad_()
+    head.requires_grad_(not frozen)
+    ours, theirs = cross_entropy(head, states, targets, 4), plain(head, states, targets)
+    torch.testing.assert_close(ours, theirs)
+    wanted = (states,) if frozen else (states, head.weight, head.bias)
+    for got, expected in zip(gradients(ours, *wanted), gradients(theirs, *wanted), strict=True):
+        assert got.dtype == torch.bfloat16
+        torch.testing.assert_close(got, expected, rtol=2e-2, atol=2e-3)
+
+
+def test_frozen_head_under_bf16_autocast_passes_the_gradient_on():
+    head, states, targets = example(C=32)
+    head.requires_grad_(False)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = cross_entropy(head, states, targets, 4), plain(head, states, targets)
+    torch.testing.assert_close(gradients(ours, states), gradients(theirs, states), rtol=2e-2, atol=2e-3)
+
+
+def test_improbable_targets_cost_what_they_should():
+    head, states, targets = example(bias=True)
+    with torch.no_grad():
+        head.bias[3] = 300.0  # all others have a probability of e^-300, which fp32 cannot hold
+    ours, theirs = cross_entropy(head, states, targets, 4), plain(head, states, targets)
+    assert ours.item() > 1000
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(gradients(ours, states), gradients(theirs, states))
+
+
+def test_a_head_that_needs_its_own_result_is_refused_and_not_miscounted():
+    head, states, targets = example()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        cross_entropy(nn.Sequential(head, nn.Tanh()), states, targets)

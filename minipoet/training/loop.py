@@ -23,7 +23,8 @@ from minipoet.files import write_tensors_atomic
 from minipoet.training.carry import Carry
 from minipoet.training.folder import RunFiles, alone, go_on, start_anew
 from minipoet.training.history import History
-from minipoet.training.loss import batch_loss
+from minipoet.training.loss import batch_sums
+from minipoet.training.metrics import tokens_seen
 from minipoet.training.optimizers import learning_rate, make_optimizers
 from minipoet.training.packing import Batch, BatchSource, check_batches
 from minipoet.training.precision import autocast
@@ -74,7 +75,7 @@ def train(
                 started = time.perf_counter()
                 first = progress.step * settings.accumulation
                 parts = [batches.batch(first + i) for i in range(settings.accumulation)]
-                loss, norm, tokens = _gradient(model, parts, settings, carry)
+                loss, norm, tokens, noted = _gradient(model, parts, settings, carry)
                 if not (math.isfinite(loss) and math.isfinite(norm)):
                     raise TrainingDiverged(_what_diverged(progress, settings, loss, norm, files))
                 factor = learning_rate(progress.step, settings)
@@ -83,8 +84,12 @@ def train(
                 progress.tokens += tokens
                 progress.seconds += time.perf_counter() - started
                 progress.checksum = checksum(parts)
+                if settings.metrics:
+                    progress.num_tokens += sum(map(tokens_seen, parts))
+                    noted["num_tokens"] = progress.num_tokens
                 lr, seconds = settings.lr * factor, round(progress.seconds, 3)
-                history.add(step=progress.step, loss=loss, norm=norm, lr=lr, tokens=progress.tokens, seconds=seconds)
+                event = {"loss": loss, "norm": norm, "lr": lr, "tokens": progress.tokens, "seconds": seconds}
+                history.add(step=progress.step, **event, **noted)
                 _show(bar, loss, lr, progress)
                 last_step = progress.step == settings.steps
                 if last_step or (settings.evaluate_every and progress.step % settings.evaluate_every == 0):
@@ -117,25 +122,32 @@ def _check(
     check_batches(batches, model)
 
 
-def _gradient(model: nn.Module, parts: list[Batch], settings: TrainSettings, carry: Carry) -> tuple[float, float, int]:
+def _gradient(
+    model: nn.Module, parts: list[Batch], settings: TrainSettings, carry: Carry
+) -> tuple[float, float, int, dict[str, float]]:
     """Leave the gradient of the loss, the mean over all tokens of the parts, in the model; clip it.
 
-    Gives (loss, norm before clipping, tokens). Each part's sum is divided by the tokens of the whole step, counted
-    before: so it does not matter how the texts are divided among the parts, nor that one has more tokens than another.
-    A part that goes on from the one before begins with its state.
+    Gives (loss, norm before clipping, tokens, means over the parts of their entropy and accuracy, where these are
+    asked for). Each part's sum is divided by the tokens of the whole step, counted before: so it does not matter how
+    the texts are divided among the parts, nor that one has more tokens than another. A part that goes on from the one
+    before begins with its state.
     """
     model.train()
     trainable = [p for p in model.parameters() if p.requires_grad]
     device = trainable[0].device
-    tokens = sum(part.tokens() for part in parts)
-    total = torch.zeros((), device=device)
-    for part in parts:
+    tokens = [part.tokens() for part in parts]
+    total, means = torch.zeros((), device=device), torch.zeros(2, device=device)
+    for part, count in zip(parts, tokens, strict=True):
         with autocast(device, settings.precision):
-            loss = batch_loss(model, part, cache=carry.cache_for(model, part)) / max(1, tokens)
+            sums = batch_sums(model, part, cache=carry.cache_for(model, part), metrics=settings.metrics)
+        loss = sums.loss / max(1, sum(tokens))
         loss.backward()
         total += loss.detach()
+        if settings.metrics:
+            means += torch.stack([sums.entropy, sums.right]) / max(1, count) / len(parts)
     norm = nn.utils.clip_grad_norm_(trainable, settings.clip or math.inf)
-    return total.item(), norm.item(), tokens
+    noted = dict(zip(("entropy", "accuracy"), means.tolist(), strict=True)) if settings.metrics else {}
+    return total.item(), norm.item(), sum(tokens), noted
 
 
 def _update(optimizers: list[torch.optim.Optimizer], factor: float) -> None:

@@ -39,6 +39,7 @@ class TrainSettings:
     precision: str = "auto"  # "bf16" autocast, "fp32", or what the machine is fast at
     evaluate_every: int = 50  # steps; 0: only at the start and the end
     patience: int = 0  # evaluations without a better one after which to stop; 0 never stops
+    metrics: bool = False  # note entropy, token accuracy and tokens seen at each step (docs/metrics.md)
     save_every: int = 0  # steps between resumable checkpoints; 0: one at each evaluation. The last step always has one
     seed: int = 0
 
@@ -68,6 +69,8 @@ class TrainSettings:
             wrong.append(f"betas must be two numbers in [0, 1), got {self.betas!r}")
         if isinstance(self.seed, int) and self.seed >= SEEDS:
             wrong.append(f"seed must be less than 2**64, got {self.seed!r}")
+        if not isinstance(self.metrics, bool):
+            wrong.append(f"metrics must be True or False, got {self.metrics!r}")
         if self.patience and not self.evaluate_every:
             wrong.append("patience counts evaluations: it needs evaluate_every")
         if wrong:

@@ -34,6 +34,7 @@ class Progress:
 
     step: int = 0  # optimiser steps made
     tokens: int = 0  # targets learnt from
+    num_tokens: int = 0  # tokens seen, if they are counted (settings.metrics)
     seconds: float = 0.0  # spent in steps, not in evaluations
     best: float = math.inf  # least validation value
     best_step: int = 0
@@ -123,6 +124,7 @@ def load_state(
     """
     progress, then = read_header(path)
     now = json.loads(json.dumps(asdict(settings)))  # as JSON has it: a tuple is a list
+    then = {"metrics": False} | then  # as runs were before there was that setting
     changed = [f"{key} was {then.get(key)!r}, is {now[key]!r}" for key in now if then.get(key) != now[key]]
     if changed:
         raise ValueError(f"{path} belongs to a run with other settings ({'; '.join(changed)}): choose another folder.")
