@@ -11,6 +11,8 @@ prose while the learning rate falls. What came of it: docs/poet-tiny.md
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,34 +24,34 @@ from minipoet.evaluation import likelihood
 from minipoet.files import make_folder
 from minipoet.models.gpt2 import GPT2, GPT2Config
 from minipoet.plots import plot_history
-from minipoet.text import Quotations, clean_text, drop_duplicates, read_poems, read_records, split_by_work
+from minipoet.text import Poem, Quotations, clean_text, drop_duplicates, read_poems, read_records, split_by_work
 from minipoet.text.records import read_text
 from minipoet.tokenization import encode_texts, load_tokenizer, train_bpe
 from minipoet.training import Batches, Mixture, TrainSettings, train
 from minipoet.training.folder import RunFiles, refuse_unfinished
 
-LEFT_OUT = "Пушкин"
+LEFT_OUT = ("Пушкин",)
 PROSE_LEFT_OUT = "egipetskie_nochi.txt"  # it holds his verse
 
 
-def read_data(folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """(verse to learn, verse to measure on, prose), without Pushkin's verse and what quotes it."""
+def read_data(folder: Path, left_out: Sequence[str] = LEFT_OUT) -> tuple[list[Poem], list[Poem], list[str]]:
+    """(verse to learn, verse to measure on, prose), without the verse of these poets and what quotes it."""
     poems = read_poems(folder / "poems.jsonl.gz", drama=True)
-    quoted = Quotations(poem.text for poem in poems if LEFT_OUT in poem.author)
-    others, dropped = drop_duplicates([poem for poem in poems if LEFT_OUT not in poem.author])
+    theirs = {poem: any(name in poem.author for name in left_out) for poem in poems}
+    quoted = Quotations(poem.text for poem in poems if theirs[poem])
+    others, dropped = drop_duplicates([poem for poem in poems if not theirs[poem]])
     split = split_by_work(others, validation=0.05, seed=0)
     prose = [clean_text(record.text) for record in read_records(folder / "prose.jsonl.gz")]
     files = sorted((folder / "prose" / "pushkin").glob("*.txt"))
     prose += [clean_text(read_text(file)) for file in files if file.name != PROSE_LEFT_OUT]
-    parts: dict[str, list[str]] = {}
-    texts = {"train": [p.text for p in split.train], "held out": [p.text for p in split.validation], "prose": prose}
-    for name, group in texts.items():
-        kept = [quoted.drop(text) for text in group]
-        parts[name] = [text for text, _ in kept if text.strip()]
-        lines, characters = sum(n for _, n in kept), sum(map(len, parts[name]))
+    parts = {"train": split.train, "held out": split.validation, "prose": [Poem(text) for text in prose]}
+    for name, group in parts.items():
+        kept = [(poem, *quoted.drop(poem.text)) for poem in group]
+        parts[name] = [replace(poem, text=text) for poem, text, _ in kept if text.strip()]
+        lines, characters = sum(n for *_, n in kept), sum(len(poem.text) for poem in parts[name])
         print(f"{name}: {len(parts[name])} texts, {characters:,} characters; {lines} lines that quote were left out")
     print(f"{len(dropped)} duplicates were dropped")
-    return parts["train"], parts["held out"], parts["prose"]
+    return parts["train"], parts["held out"], [work.text for work in parts["prose"]]
 
 
 def main() -> None:
@@ -85,7 +87,8 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
 
-    verse, held_out, prose = read_data(args.data)
+    train_poems, held_out_poems, prose = read_data(args.data)
+    verse, held_out = ([poem.text for poem in poems] for poems in (train_poems, held_out_poems))
     if args.resume and (args.out / "tokenizer.json").exists():
         tokenizer = load_tokenizer(args.out)
     else:

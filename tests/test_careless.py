@@ -14,6 +14,7 @@ import minipoet
 from minipoet.adapters import LoRAConfig, attach
 from minipoet.checks import as_device
 from minipoet.evaluation import (
+    AuthorJudge,
     CopyIndex,
     Copying,
     Frequencies,
@@ -28,13 +29,16 @@ from minipoet.evaluation import (
     fair_bits,
     first_lines,
     frequencies,
+    how_often,
     likelihood,
     mean_of,
     openings,
     prefix_mass,
+    quatrains_asked,
     ratio_of,
     repetition,
     sentence_chrf,
+    split_for_judge,
     unknown_cost,
     unseen_letters,
     verse_form,
@@ -42,7 +46,7 @@ from minipoet.evaluation import (
 )
 from minipoet.files import read_json, write_text_atomic
 from minipoet.generation import SamplingSettings, StopStrings, generate_ids, generate_many, stream
-from minipoet.models import load_model, save_model
+from minipoet.models import load_model, save_model, training_memory
 from minipoet.models.gpt2 import GPT2, GPT2Config
 from minipoet.models.inputs import make_input
 from minipoet.models.ngram import NGram
@@ -50,6 +54,9 @@ from minipoet.models.rnn import LSTM, RNNConfig
 from minipoet.models.window import WindowMLP, WindowMLPConfig
 from minipoet.models.word2vec import nearest, train_word2vec
 from minipoet.plots import (
+    Sample,
+    compare_in_terminal,
+    curve_pictures,
     plot_bars,
     plot_history,
     plot_points,
@@ -58,6 +65,7 @@ from minipoet.plots import (
     plot_study,
     plot_trials,
     plot_vocabularies,
+    write_page,
 )
 from minipoet.text import (
     Poem,
@@ -75,11 +83,17 @@ from minipoet.text import (
     split_by_work,
     work_of,
 )
+from minipoet.text.excerpts import excerpts, quatrains
+from minipoet.text.requests import genitive, parse_poet, request
+from minipoet.text.themes import Themes
 from minipoet.tokenization import (
+    PLAIN,
     CharTokenizer,
+    ChatTemplate,
     PublishedTokenizer,
     StreamDecoder,
     WordTokenizer,
+    chat_template,
     encode_texts,
     split_tokens,
     tokenized,
@@ -96,6 +110,8 @@ from minipoet.training import (
     train,
 )
 from minipoet.training.folder import alone
+from minipoet.training.instruction import check_enough, examples
+from minipoet.training.metrics import completion_metrics, lab_table, logged
 from minipoet.training.search import search
 from minipoet.training.space import Choice, LogUniform, draw, grid
 
@@ -131,7 +147,7 @@ CHARS, WORDS = CharTokenizer.from_texts(["дом"]), WordTokenizer.from_texts(["
 # The call, in an empty folder with a file "a.txt", and words that its error must have.
 MISTAKES = [
     # loading
-    (lambda: minipoet.load(None), "must be a path, an id on the hub, or one of poet-tiny, got None"),
+    (lambda: minipoet.load(None), "must be a path, an id on the hub, or one of poet-tiny, poet-chat, got None"),
     (lambda: minipoet.load("a.txt"), "a.txt is a file: give the folder"),
     (lambda: minipoet.load("."), "no config.json"),
     (lambda: minipoet.load(folder_with("{oops")), "m/config.json is not a JSON file"),
@@ -168,6 +184,41 @@ MISTAKES = [
     (lambda: attach(tiny_gpt2(), {"rank": 2}), "must be a LoRAConfig(rank=...), got dict"),
     (lambda: minipoet.merge_lora((1, 2)), "got tuple: model, tokenizer = minipoet.load(name)"),
     (lambda: minipoet.remove_lora(None), "must be a language model"),
+    # talking, teaching to talk, and judging
+    (lambda: minipoet.chat(*poet(), "а"), "no chat form: its tokenizer lacks <|im_start|> and <|im_end|>"),
+    (lambda: minipoet.chat(None, None, "а"), "must be a language model, got None"),
+    (lambda: chat_template(None), "The tokenizer must be one of minipoet's, got None"),
+    (lambda: ChatTemplate(5), "The default system message must be a string or None, got 5"),
+    (lambda: PLAIN.text("а"), "A conversation must be a list of messages"),
+    (lambda: PLAIN.text([]), "it has no message"),
+    (lambda: PLAIN.text([{"role": "poet", "content": "а"}]), "message 1 has the role 'poet', and there are"),
+    (lambda: excerpts("а", len, 3), "must be a Poem(text), got 'а'"),
+    (lambda: excerpts(Poem("а"), len, 0), "got room=0"),
+    (lambda: quatrains(5), "The text must be a string, got 5"),
+    (lambda: request(0, "а", "б"), "got quatrains=0"),
+    (lambda: request(1, "", "б"), "The theme must be some words on one line, got ''"),
+    (lambda: genitive(5), "The poet must be a surname, got 5"),
+    (lambda: parse_poet(""), 'The poet must be a name, or "Name/Genitive"'),
+    (lambda: Themes.of([]), "there is no poem in this one"),
+    (lambda: examples([], None, PLAIN, poet()[1], 64), "There is no poem to make an example of"),
+    (lambda: examples([Poem("а")], None, 5, poet()[1], 64), "The template must be a ChatTemplate, got 5"),
+    (lambda: check_enough("Фет", []), "Фет has 0 poems, but 20 are needed at least"),
+    (lambda: completion_metrics(tiny_gpt2(), [1]), "batches must be Batches(texts, length, rows"),
+    (lambda: logged(5), "history must be what train gives, or read_history, got 5"),
+    (lambda: lab_table(5), "lab_table needs the rows of each author"),
+    (lambda: AuthorJudge.fit(5), "The texts must be a mapping, got 5"),
+    (lambda: AuthorJudge.fit({"а": ["б"]}), "To tell authors apart takes two or more, got а"),
+    (lambda: how_often(None, {}), "The judge must be an AuthorJudge, got None"),
+    (lambda: split_for_judge(5), "The poems must be a mapping, got 5"),
+    (lambda: quatrains_asked(5), "The texts must be a list of strings, got 5"),
+    (lambda: write_page("x.html", 5), "comparison must be a Comparison, got 5"),
+    (lambda: compare_in_terminal(5), "comparison must be a Comparison, got 5"),
+    (lambda: curve_pictures({}), "There is no history to draw"),
+    (lambda: Sample(5), "The text of a sample must be a string, got 5"),
+    (lambda: training_memory(5, 1, 1), "The model must be a model, as the first of what minipoet.load gives, got 5"),
+    (lambda: training_memory(tiny_gpt2(), 0, 1), "got rows=0"),
+    (lambda: generate_many(*poet(), ["а"], adapters=5), "adapters must name the adapter, or None"),
+    (lambda: generate_many(*poet(), ["а"], adapters=["x"]), "There is no adapter 'x' on this model; it has none"),
     # writing
     (lambda: minipoet.generate(*poet(), 5), "must be a string, got 5"),
     (lambda: minipoet.generate(*poet(), "а", temprature=1), "'temprature' (did you mean 'temperature'?); it has max_"),

@@ -35,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(main=info, interrupted="nothing was changed")
-    parser.add_argument("folder", metavar="FOLDER", help="a folder, or poet-tiny")
+    parser.add_argument("folder", metavar="FOLDER", help="a folder, poet-tiny or poet-chat")
     parser.add_argument("--json", action="store_true", help="the same for programs")
 
 

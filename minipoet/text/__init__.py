@@ -12,7 +12,10 @@
                   split_by_poem, check_apart the same for a hundred thousand poems that stand alone
     quotations.py Quotations                 lines of one corpus that another quotes are taken out
     prose.py      read_prose, hold_out       prose: whole works, and the end of each held out
-    corpora.py    read_corpus, corpus_sha256 corpora by name: "embedded", "pushkin"; read_prose_corpus
+    themes.py     Themes                     what a poem is about, in a word or two
+    requests.py   request, genitive          the sentence that asks for a poem
+    excerpts.py   excerpts, quatrains        a long poem divided where a reader pauses
+    corpora.py    read_corpus, corpus_sha256 corpora by name: "embedded…", "pushkin"; read_prose_corpus
     sources.py                               the readers of the files that "pushkin" is downloaded from
     download.py   Pin, fetch                 a fixed address, a size and a checksum
     errors.py     CorpusError                a ValueError: what was expected, what came, what to do
@@ -26,16 +29,20 @@ from minipoet.text.corpora import corpus_sha256, read_corpus, read_prose_corpus
 from minipoet.text.dedup import Duplicate, drop_duplicates
 from minipoet.text.download import Pin, fetch
 from minipoet.text.errors import CorpusError
+from minipoet.text.excerpts import quatrains
 from minipoet.text.filters import VerseFilter
 from minipoet.text.poems import Poem, parse_poems, read_poems
 from minipoet.text.prose import hold_out, parse_prose, read_prose
 from minipoet.text.quotations import Quotations
 from minipoet.text.records import Record, read_records
+from minipoet.text.requests import LAB_THEMES, genitive, parse_poet, request
 from minipoet.text.split import Split, check_apart, split_by_poem, split_by_work
 from minipoet.text.stihi import ReadReport, read_stihi, stream_stihi
+from minipoet.text.themes import Themes
 from minipoet.text.works import work_of
 
 __all__ = [
+    "LAB_THEMES",
     "CorpusError",
     "Duplicate",
     "Pin",
@@ -44,6 +51,7 @@ __all__ = [
     "ReadReport",
     "Record",
     "Split",
+    "Themes",
     "VerseFilter",
     "check_apart",
     "clean_text",
@@ -51,15 +59,19 @@ __all__ = [
     "corpus_sha256",
     "drop_duplicates",
     "fetch",
+    "genitive",
     "hold_out",
     "parse_poems",
+    "parse_poet",
     "parse_prose",
+    "quatrains",
     "read_corpus",
     "read_poems",
     "read_prose",
     "read_prose_corpus",
     "read_records",
     "read_stihi",
+    "request",
     "split_by_poem",
     "split_by_work",
     "stream_stihi",

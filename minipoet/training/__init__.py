@@ -6,6 +6,7 @@ mixture     several corpora in phases                  optimizers  AdamW, Muon, 
 settings    all that a run depends on                  precision   bfloat16 where it is fast
 loop        `train`                                    state       a checkpoint to resume from
 history     what happened, as JSON lines               folder      where a run begins, or goes on
+instruction requests and poems as examples             metrics     what a trainer reports, as TRL defines it
 space       what a search may draw                     search      candidates tried one by one
 """
 
