@@ -21,17 +21,21 @@ from minipoet.models import CheckpointError, LanguageModel, load_model, save_mod
 from minipoet.models.checkpoint import read_config
 from minipoet.tokenization import Tokenizer, load_tokenizer
 
-EMBEDDED = {"poet-tiny": "poet_tiny"}  # name: folder in minipoet/assets
+EMBEDDED = {"poet-tiny": "poet_tiny", "poet-chat": "poet_chat"}  # name: folder in minipoet/assets
 
 
 def load(
-    name: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+    name: str | Path,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    check_memory: bool = True,
 ) -> tuple[LanguageModel, Tokenizer]:
     """A model, in evaluation mode, and its tokenizer.
 
-    name: "poet-tiny" (comes with the package), a folder, or a model's id on the Hugging Face hub ("owner/model", or
-    "owner/model@revision"), which is fetched once and read from the cache afterwards.
-    dtype: None keeps the file's own, but fp16 becomes fp32 on a CPU, and the embedded model is fp32 everywhere.
+    name: "poet-tiny" or "poet-chat" (they come with the package), a folder, or a model's id on the Hugging Face hub
+    ("owner/model", or "owner/model@revision"), which is fetched once and read from the cache afterwards.
+    dtype: None keeps the file's own, but fp16 becomes fp32 on a CPU, and the embedded models are fp32 everywhere.
+    check_memory: weights that do not fit in memory are told before they are read; False tries nevertheless.
     Raises ValueError or OSError, with what to do, for a name, a folder or a file that cannot be used.
     """
     expect(name, (str, PathLike), "The model's name", f"a path, an id on the hub, or one of {', '.join(EMBEDDED)}")
@@ -45,7 +49,7 @@ def load(
     if folder.is_file():
         raise CheckpointError(f"{folder} is a file: give the folder of the model that it belongs to.")
     if str(name) and folder.is_dir():
-        model, tokenizer = load_folder(folder, dtype, device)
+        model, tokenizer = load_folder(folder, dtype, device, check_memory)
         model.origin = str(name)
         return model, tokenizer
     if not is_hub_id(str(name)):
@@ -54,12 +58,14 @@ def load(
             f"comes with the package ({', '.join(EMBEDDED)})."
         )
     folder = fetch_from_hub(str(name))
-    model, tokenizer = load_folder(folder, dtype, device)
+    model, tokenizer = load_folder(folder, dtype, device, check_memory)
     model.origin, model.revision = str(name).partition("@")[0], commit_of(folder)
     return model, tokenizer
 
 
-def load_folder(folder: Path, dtype: torch.dtype | None, device: str | torch.device) -> tuple[LanguageModel, Tokenizer]:
+def load_folder(
+    folder: Path, dtype: torch.dtype | None, device: str | torch.device, check_memory: bool = True
+) -> tuple[LanguageModel, Tokenizer]:
     """Model and tokenizer of one folder; raises ValueError if they do not belong together.
 
     The largest file is read last: what is wrong with the others is told before.
@@ -72,7 +78,7 @@ def load_folder(folder: Path, dtype: torch.dtype | None, device: str | torch.dev
         )
     read_config(folder)
     tokenizer = load_tokenizer(folder)
-    model = load_model(folder, dtype, device)
+    model = load_model(folder, dtype, device, check_memory)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise CheckpointError(
             f"{folder}: the tokenizer knows {tokenizer.vocab_size} ids, but the model has embeddings for "
@@ -101,6 +107,7 @@ def save(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) -> None
             f"minipoet.save_adapter(model, folder), or merge first with minipoet.merge_lora(model)."
         )
     parameters = {name.replace(".base.", "."): p for name, p in model.named_parameters() if ".deltas." not in name}
-    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    ends = tokenizer.eos_ids if len(tokenizer.eos_ids) > 1 else tokenizer.eos_id
+    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": ends, "pad_token_id": tokenizer.pad_id}
     tokenizer.save(folder)
     save_model(model, folder, extra=ids, parameters=parameters)
