@@ -79,10 +79,73 @@ def test_the_type_is_the_files_own_unless_asked_and_fp16_becomes_fp32_on_a_cpu(n
 
 
 def test_fp16_becomes_bf16_and_says_so_where_fp32_does_not_fit(monkeypatch):
-    monkeypatch.setattr(checkpoint, "available_memory", lambda: 1000)
+    monkeypatch.setattr(checkpoint, "available_memory", lambda device="cpu": 100_000)  # bf16 takes 60 KB, fp32 120
     with pytest.warns(UserWarning, match="bf16"):
         model = load_model(reference("gpt2/fp16"))
     assert model.embed.weight.dtype == torch.bfloat16
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Sets how many bytes of memory there are. The plain model has 30,240 parameters, 120,960 bytes in fp32."""
+    return lambda size: monkeypatch.setattr(checkpoint, "available_memory", lambda device="cpu": size)
+
+
+def test_a_type_that_does_not_fit_in_memory_is_told_before_loading_with_those_that_do(free, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_fill", lambda *_: pytest.fail("a tensor was converted"))
+    free(100_000)
+    with pytest.raises(CheckpointError) as told:
+        load_model(reference("gpt2/plain"), dtype=torch.float64)
+    message = str(told.value)
+    assert message.startswith(f"{reference('gpt2/plain')} does not fit in memory: its weights take 0.0 GB in torch.fl")
+    assert "give dtype=torch.float32 (as the file has it: mapped, not copied), give dtype=torch.bfloat16 (" in message
+    assert message.endswith("a smaller model of the family, or let check_memory=False try nevertheless.")
+    assert "\n" not in message
+
+
+def test_where_no_type_fits_only_a_smaller_model_is_offered(free):
+    free(50_000)
+    with pytest.raises(CheckpointError, match=r"available: take a smaller model of the family, or let"):
+        load_model(reference("gpt2/bf16"), dtype=torch.float32)  # of a transposed bf16 file too much is turned
+
+
+def test_a_model_that_seems_not_to_fit_is_loaded_where_the_caller_says_so(free):
+    free(1000)
+    model = load_model(reference("gpt2/plain"), dtype=torch.bfloat16, check_memory=False)
+    assert model.embed.weight.dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "bytes_each"),
+    [
+        ("qwen/qwen2", None, 0),
+        ("qwen/qwen2", torch.bfloat16, 2),
+        ("gpt2/plain", None, 0),
+        ("gpt2/plain", torch.bfloat16, 2),
+    ],
+)
+def test_what_stays_as_the_file_has_it_needs_no_memory_of_its_own(name, asked, bytes_each):
+    model, tensors = load_model(reference(name), device="meta"), dict(weights.read_tensors(reference(name)))
+    device = torch.device("cpu")
+    assert checkpoint._copied(model, tensors, asked, device) == bytes_each * count_parameters(model).all
+
+
+def test_a_mapped_file_that_is_larger_than_the_memory_is_warned_of(free):
+    free(70_000)
+    with pytest.warns(UserWarning, match=r"mapped from the disk, but only .* read again and again"):
+        load_model(reference("gpt2/plain"))
+
+
+def test_a_gpu_is_asked_for_its_own_memory_and_maps_nothing(monkeypatch):
+    asked = []
+    monkeypatch.setattr(checkpoint, "available_memory", lambda device="cpu": asked.append(str(device)) or 100_000)
+    model, tensors = (
+        load_model(reference("gpt2/plain"), device="meta"),
+        dict(weights.read_tensors(reference("gpt2/plain"))),
+    )
+    with pytest.raises(CheckpointError, match=r"are available on cuda:0: give dtype=torch\.bfloat16 \("):
+        checkpoint._check_memory(model, reference("gpt2/plain"), tensors, None, torch.device("cuda:0"))
+    assert asked == ["cuda:0"]
 
 
 def test_all_that_disagrees_is_told_in_one_error(folder):
@@ -231,22 +294,72 @@ def test_a_bin_with_code_in_it_gets_no_copy(folder, cache, capsys):
     assert not cache.exists() and "stranger" not in capsys.readouterr().out
 
 
-def test_a_missing_shard_is_named(tmp_path):
+@pytest.fixture
+def shards(tmp_path):
+    """A folder of three shards."""
     shutil.copytree(reference("gpt2/sharded"), tmp_path / "s")
-    gone = sorted((tmp_path / "s").glob("model-*.safetensors"))[1]
-    gone.unlink()
-    with pytest.raises(CheckpointError, match=gone.name):
-        load_model(tmp_path / "s")
+    return tmp_path / "s"
 
 
-def test_an_index_cannot_lead_out_of_its_folder(tmp_path):
-    shutil.copytree(reference("gpt2/sharded"), tmp_path / "s")
-    index = tmp_path / "s" / "model.safetensors.index.json"
-    content = json.loads(index.read_text())
-    content["weight_map"] = dict.fromkeys(content["weight_map"], "../plain/model.safetensors")
-    index.write_text(json.dumps(content))
+def edit_index(folder, change):
+    path = folder / "model.safetensors.index.json"
+    content = json.loads(path.read_text())
+    change(content["weight_map"])
+    path.write_text(json.dumps(content))
+
+
+NORM, FIRST, LAST = "transformer.ln_f.weight", "model-00001-of-00003.safetensors", "model-00003-of-00003.safetensors"
+
+
+def test_a_missing_shard_is_named(shards):
+    (shards / FIRST).unlink()
+    with pytest.raises(CheckpointError, match=f"1 of 3 shards are missing: {FIRST}"):
+        load_model(shards)
+
+
+def test_a_tensor_that_is_in_another_shard_than_the_index_says_is_told(shards):
+    edit_index(shards, lambda index: index.update({NORM: FIRST}))
+    with pytest.raises(CheckpointError, match=f"the index puts {NORM} in {FIRST}, but {LAST} has it"):
+        load_model(shards)
+
+
+def test_a_tensor_that_its_shard_lacks_is_told_with_the_shard(shards):
+    tensors = load_file(shards / LAST)
+    del tensors[NORM]
+    save_file(tensors, shards / LAST)
+    with pytest.raises(CheckpointError, match=rf"missing \(1\): {NORM} \(not in {LAST}, where the index puts it\)"):
+        load_model(shards)
+
+
+def test_a_tensor_that_only_the_index_has_is_not_asked_for_if_the_model_ties_it(shards):
+    logits = load_model(shards)(IDS)
+    edit_index(shards, lambda index: index.update({"lm_head.weight": LAST}))
+    assert torch.equal(load_model(shards)(IDS), logits)
+
+
+def test_a_shard_that_the_index_does_not_name_is_told(shards):
+    def forget_the_last(index):
+        for name in [name for name, file in index.items() if file == LAST]:
+            del index[name]
+
+    edit_index(shards, forget_the_last)
+    with pytest.raises(CheckpointError, match=f"has {LAST}, which model.safetensors.index.json does not name"):
+        load_model(shards)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": 3}}', '{"weight_map": "x"}']
+)
+def test_an_index_that_is_none_is_told(shards, content):
+    (shards / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(CheckpointError, match="has no weight_map"):
+        load_model(shards)
+
+
+def test_an_index_cannot_lead_out_of_its_folder(shards):
+    edit_index(shards, lambda index: index.update(dict.fromkeys(index, "../plain/model.safetensors")))
     with pytest.raises(CheckpointError, match="outside its own folder"):
-        load_model(tmp_path / "s")
+        load_model(shards)
 
 
 @pytest.mark.parametrize(

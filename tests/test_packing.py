@@ -244,9 +244,7 @@ def test_a_prompt_is_read_and_not_learnt():
     (batch,) = batches.once()
     assert batch.ids.tolist() == [[1, 2, 3, 4, 6, 7]]
     assert batch.segments.tolist() == [[1, 1, 1, 1, 2, 2]]
-    assert batch.targets.tolist() == [
-        [IGNORED, IGNORED, 4, 5, 7, 8]
-    ]  # the prompt's last token predicts the answer's
+    assert batch.targets.tolist() == [[IGNORED, IGNORED, 4, 5, 7, 8]]  # the prompt's last token predicts the answer's
     assert batches.epoch_tokens() == batch.tokens() == 4
 
 

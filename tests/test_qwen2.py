@@ -8,6 +8,7 @@ import pytest
 import torch
 from reference_data import load_json, load_tensors, reference
 from test_gpt2 import assert_logits_equal
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import minipoet
 from minipoet.generation import SamplingSettings, generate_ids
@@ -117,6 +118,9 @@ def test_a_saved_model_reads_back_as_it_was(folder, tmp_path):
         ({"rope_theta": 5e5}, 5e5),
         ({"rope_theta": 5e5, "rope_scaling": None, "rope_parameters": None}, 5e5),
         ({"rope_parameters": {"rope_type": "default", "rope_theta": 7e5}}, 7e5),
+        ({"rope_theta": 5e5, "rope_scaling": {"rope_type": "default"}}, 5e5),
+        ({"rope_theta": 5e5, "rope_scaling": {"type": "default", "rope_theta": 6e5}}, 6e5),
+        ({"rope_theta": 5e5, "rope_scaling": {}}, 5e5),
         ({}, 1e4),
     ],
 )
@@ -338,6 +342,7 @@ def test_an_impossible_config_is_refused_in_a_sentence(number, options, message)
         ("qwen2", {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_scaling = .*yarn.* is not supported"),
         ("qwen2", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 50.0}}, "rope_.*yarn.* is not supported"),
         ("qwen2", {"rope_parameters": {"type": "linear", "factor": 2.0}}, "rope_scaling = .*linear.* is not supported"),
+        ("qwen2", {"rope_scaling": "yarn"}, "rope_scaling = 'yarn' is not supported"),
         ("qwen3", {"attention_bias": True}, "attention_bias = True is not supported"),
         ("qwen3", {"head_dim": 9}, "heads of 9 numbers"),
         ("qwen2", {"rope_parameters": {"rope_type": "default", "rope_theta": "x"}}, "rope_theta should be float"),
@@ -350,6 +355,36 @@ def test_what_a_config_asks_for_and_is_not_here_is_refused_by_name(folder, chang
     config.write_text(json.dumps(json.loads(config.read_text(encoding="utf-8")) | changes), encoding="utf-8")
     with pytest.raises(CheckpointError, match=message):
         load_model(tmp_path / "model")
+
+
+class Largest(TorchDispatchMode):
+    """How many numbers the largest tensor has that any operation gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = func(*args, **(kwargs or {}))
+        tensors = [t for t in (given if isinstance(given, tuple | list) else (given,)) if isinstance(t, torch.Tensor)]
+        self.numel = max(self.numel, *(t.numel() for t in tensors), 0)
+        return given
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_long_text_a_row_makes_no_tensor_of_its_length_squared(number):
+    T, learning = 512, tiny(number, max_position_embeddings=1024).train()
+    ids = torch.randint(50, (1, T))
+    with Largest() as learnt:
+        learning(ids).square().mean().backward()
+    with Largest() as written, torch.no_grad():
+        cache = learning.new_cache(1)
+        learning.head(learning.states(ids, cache)[:, -1:])
+        learning(ids[:, :1], cache)
+    with Largest() as packed, torch.no_grad():
+        learning(ids, segments=torch.ones_like(ids).scatter_(1, torch.tensor([[T - 1]]), 2))
+    assert learnt.numel < T * T and written.numel < T * T
+    assert packed.numel == T * T  # what two texts in a row see of each other: a mask for all layers
 
 
 def test_a_text_longer_than_the_context_is_refused_with_both_numbers():

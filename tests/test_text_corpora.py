@@ -31,7 +31,9 @@ def test_embedded_corpus_is_read_from_the_package(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(corpora.resources, "files", lambda package: tmp_path)
     with pytest.raises(CorpusError, match="pushkin_manner.txt is missing"):
         read_corpus("embedded")
-    (tmp_path / corpora.EMBEDDED["embedded"]).write_text("# Снег\nСнег идёт.\n***\n# Дождь\nДождь идёт.\n", encoding="utf-8")
+    (tmp_path / corpora.EMBEDDED["embedded"]).write_text(
+        "# Снег\nСнег идёт.\n***\n# Дождь\nДождь идёт.\n", encoding="utf-8"
+    )
     assert [poem.title for poem in read_corpus("embedded")] == ["Снег", "Дождь"]
 
 

@@ -16,7 +16,14 @@ linear       the matrix product, fast                  packed       weights laid
 
 from minipoet.models.base import LanguageModel
 from minipoet.models.checkpoint import load_model, save_model
-from minipoet.models.memory import Counts, count_parameters, peak_memory
+from minipoet.models.memory import (
+    Counts,
+    MemoryEstimate,
+    available_memory,
+    count_parameters,
+    peak_memory,
+    training_memory,
+)
 from minipoet.models.packed import pack_weights
 from minipoet.models.weights import CheckpointError
 
@@ -24,9 +31,12 @@ __all__ = [
     "CheckpointError",
     "Counts",
     "LanguageModel",
+    "MemoryEstimate",
+    "available_memory",
     "count_parameters",
     "load_model",
     "pack_weights",
     "peak_memory",
     "save_model",
+    "training_memory",
 ]

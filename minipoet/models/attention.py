@@ -46,12 +46,14 @@ def visibility(new: Tensor | None, past: Tensor | None, shape: tuple[int, int], 
     new = torch.ones(B, T, dtype=torch.long, device=device) if new is None else new
     past = torch.ones(B, past_length, dtype=torch.long, device=device) if past is None else past
     every = torch.cat([past, new], dim=1)  # (B, S)
-    same = (every[:, None, :] == new[:, :, None]) | (every[:, None, :] == PREFIX)  # (B, T, S)
-    sees = same & (every[:, None, :] != PADDING) & (new[:, :, None] != PADDING)
-    sees &= torch.ones(T, past_length + T, dtype=torch.bool, device=device).tril(past_length)
-    positions = (sees.sum(-1) - 1).clamp(min=0)  # (B, T)
+    sees = every[:, None, :] == new[:, :, None]  # (B, T, S), large: so changed in place
+    sees |= (every == PREFIX)[:, None, :]
+    sees &= (every != PADDING)[:, None, :]
+    sees &= (new != PADDING)[:, :, None]
+    sees.tril_(past_length)
+    positions = (sees.sum(-1, dtype=torch.int32).long() - 1).clamp(min=0)  # (B, T); the sum copies all in its type
     # Padding sees itself: a row of the softmax with nothing to see would be 0/0.
-    sees |= torch.eye(T, past_length + T, dtype=torch.bool, device=device).roll(past_length, dims=1)
+    sees.diagonal(past_length, dim1=1, dim2=2).fill_(True)
     return Visibility(positions, sees[:, None])
 
 
@@ -62,7 +64,7 @@ def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """
     if mask is None:
         return None
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
+    return torch.full(mask.shape, torch.finfo(dtype).min, dtype=dtype, device=mask.device).masked_fill_(mask, 0)
 
 
 def attend(

@@ -26,18 +26,23 @@ from minipoet.models.families import family, make_config
 from minipoet.models.memory import available_memory
 from minipoet.models.names import apply
 from minipoet.models.packed import PACKED, is_packed
-from minipoet.models.weights import CheckpointError, read_tensors
+from minipoet.models.weights import CheckpointError, index_of, read_tensors
 
 SHARD = 2 * 1024**3  # bytes in a file we write
+ROOM = 0.9  # of the free memory may be filled by weights; what reads a text needs some too
 
 
 def load_model(
-    folder: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    check_memory: bool = True,
 ) -> LanguageModel:
     """The model of a folder with a config.json and weights, in evaluation mode.
 
     dtype None: the file's own; but fp16 on a CPU becomes fp32 (a CPU multiplies halves slowly or not at all), or bf16
-    where fp32 does not fit in memory, with a warning. Raises CheckpointError.
+    where fp32 does not fit in memory, with a warning. Raises CheckpointError, also for weights that do not fit in
+    memory: before any is read, unless check_memory is False (a system may give more than it says).
     """
     folder, dtype, device = as_path(folder, "The folder of a model"), as_dtype(dtype), as_device(device)
     cls, config = read_config(folder)
@@ -46,6 +51,8 @@ def load_model(
     tensors = dict(read_tensors(folder, keep=device.type != "meta"))  # mapped, not read
     if dtype is None:
         dtype = _dtype_for(folder, tensors, device)
+    if check_memory and device.type != "meta":
+        _check_memory(model, folder, tensors, dtype, device)
     _fill(model, folder, tensors, dtype, device)
     model.tie()
     model.origin = str(folder)
@@ -95,9 +102,7 @@ def _fill(
         else:
             keep = tensor.dtype if dtype is None or not tensor.is_floating_point() else dtype
             tensor = tensor.to(device, keep)
-            # A transposed matrix is multiplied as fast as it lies in fp32 on a CPU, or faster: it need not be turned.
-            as_it_lies = tensor.dtype is torch.float32 and device.type == "cpu"
-            filled[ours] = tensor if as_it_lies else tensor.contiguous()
+            filled[ours] = tensor if _may_lie(tensor) else tensor.contiguous()
     missing = [names.published(name)[0] for name in expected if name not in seen | tied]  # type: ignore[index]
     for name, tensor in (copies if device.type != "meta" else {}).items():  # meta has no numbers to compare
         shared = model.get_parameter(name)
@@ -111,7 +116,14 @@ def _fill(
         setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
 
 
+def _may_lie(tensor: Tensor) -> bool:
+    """A transposed matrix is multiplied as fast as it lies in fp32 on a CPU, or faster: it need not be turned."""
+    return tensor.dtype is torch.float32 and tensor.device.type == "cpu"
+
+
 def _disagreement(folder: Path, missing: list[str], left_over: list[str], wrong: list[str]) -> str:
+    index = index_of(folder)
+    missing = [f"{name} (not in {index[name]}, where the index puts it)" if name in index else name for name in missing]
     lines = [f"The weights in {folder} do not fit its config.json:"]
     for title, names in (("missing", missing), ("left over", left_over), ("wrong", wrong)):
         if names:
@@ -125,7 +137,7 @@ def _dtype_for(folder: Path, tensors: dict[str, Tensor], device: torch.device) -
     if device.type != "cpu" or not any(tensor.dtype == torch.float16 for tensor in tensors.values()):
         return None
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    if 2 * size < 0.9 * available_memory():
+    if 2 * size < ROOM * available_memory():
         return torch.float32
     warnings.warn(
         f"{folder}: {2 * size / 1e9:.1f} GB in fp32 do not fit in memory; loaded in bf16 instead of its own fp16. "
@@ -133,6 +145,46 @@ def _dtype_for(folder: Path, tensors: dict[str, Tensor], device: torch.device) -
         stacklevel=3,
     )
     return torch.bfloat16
+
+
+def _check_memory(
+    model: LanguageModel, folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype | None, device: torch.device
+) -> None:
+    """Raise CheckpointError if the weights do not fit; warn if they will be read from the disk again and again."""
+    free, need = available_memory(device), _copied(model, tensors, dtype, device)
+    size = sum(t.numel() * t.element_size() for t in tensors.values())
+    if need <= ROOM * free:
+        if device.type == "cpu" and not need and size > free:
+            warnings.warn(
+                f"{folder}: the weights, {size / 1e9:.1f} GB, are mapped from the disk, but only {free / 1e9:.1f} GB "
+                f"of memory are available: they will be read again and again. Take a smaller model of the family.",
+                stacklevel=3,
+            )
+        return
+    own = max(tensors.values(), key=Tensor.numel).dtype
+    ways = []
+    for smaller in dict.fromkeys((own, torch.bfloat16)):
+        less = _copied(model, tensors, smaller, device)
+        if less < need and less <= ROOM * free:
+            why = "as the file has it: mapped, not copied" if not less else f"{less / 1e9:.1f} GB"
+            ways.append(f"give dtype={smaller} ({why})")
+    ways = [*ways, "take a smaller model of the family", "or let check_memory=False try nevertheless"]
+    raise CheckpointError(
+        f"{folder} does not fit in memory: its weights take {need / 1e9:.1f} GB in {dtype or own}, and "
+        f"{free / 1e9:.1f} GB are available{'' if device.type == 'cpu' else f' on {device}'}: {', '.join(ways)}."
+    )
+
+
+def _copied(model: LanguageModel, tensors: dict[str, Tensor], dtype: torch.dtype | None, device: torch.device) -> int:
+    """Bytes that `_fill` will take for these tensors: what stays as it is in its file is mapped, and takes none."""
+    total, names = 0, model.name_table()
+    once = {name for name, _ in model.named_parameters()}  # a tied tensor is needed once
+    for published, tensor in tensors.items():
+        ours, transform = names.ours(published) or names.ours(model.prefix + published) or ("", None)
+        kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        mapped = device.type == "cpu" and kind is tensor.dtype and (transform is None or _may_lie(tensor))
+        total += 0 if mapped or ours not in once else tensor.numel() * kind.itemsize
+    return total
 
 
 def save_model(

@@ -197,14 +197,15 @@ class Qwen2(Decoder):
 
     @classmethod
     def published_config(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Newer files have rope_theta inside of rope_parameters; any other kind of rotation there is not supported."""
+        """Newer files have rope_theta inside of rope_parameters; only the "default" kind of rotation is supported."""
         values = {"rope_theta": 10_000.0, **values}  # that of transformers, where a file has none
-        rope = values.pop("rope_parameters", None)
-        if isinstance(rope, Mapping):
-            if "rope_theta" in rope:
-                values["rope_theta"] = rope["rope_theta"]
-            if rope.get("rope_type", rope.get("type", "default")) != "default":
-                values["rope_scaling"] = dict(rope)
+        for key in ("rope_scaling", "rope_parameters"):
+            rope = values.pop(key, None)
+            if isinstance(rope, Mapping):
+                values["rope_theta"] = rope.get("rope_theta", values["rope_theta"])
+                rope = None if rope.get("rope_type", rope.get("type", "default")) == "default" else dict(rope)
+            if rope is not None:
+                values["rope_scaling"] = rope
         return values
 
     def __init__(self, config: Qwen2Config):

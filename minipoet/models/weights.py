@@ -55,37 +55,70 @@ def weight_files(folder: Path, names: Sequence[str] = WHOLE) -> list[Path]:
 
 def shard_names(index: Path) -> list[str]:
     """The files that an index.json spreads the tensors over. Raises CheckpointError for names outside its folder."""
-    content = read_json(index)
-    weight_map = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index} has no weight_map of tensor names to shards: fetch the file again.")
-    names = sorted(set(weight_map.values()))
-    bad = [name for name in names if not isinstance(name, str) or Path(name).name != name]
+    names = sorted(set(read_index(index).values()))
+    bad = [name for name in names if Path(name).name != name]
     if bad:
         raise CheckpointError(f"{index} names shards outside its own folder: {bad}.")
     return names
 
 
+def read_index(index: Path) -> dict[str, str]:
+    """Tensor -> shard, as an index.json says. Raises CheckpointError for a file that says something else."""
+    content = read_json(index)
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(f, str) for f in weight_map.values()):
+        raise CheckpointError(f"{index} has no weight_map of tensor names to shards: fetch the file again.")
+    return weight_map
+
+
+def index_of(folder: Path, names: Sequence[str] = WHOLE) -> dict[str, str]:
+    """Tensor -> shard of a checkpoint's folder; {} if its weights are one file."""
+    for name in names:
+        index = folder / f"{name}.index.json"
+        if (folder / name).exists() or index.exists():
+            return {} if (folder / name).exists() else read_index(index)
+    return {}
+
+
 def _shards(index: Path) -> list[Path]:
-    names = shard_names(index)
-    missing = [name for name in names if not (index.parent / name).exists()]
+    """Raises CheckpointError if there are more or fewer than the index names."""
+    folder, names = index.parent, shard_names(index)
+    missing = [name for name in names if not (folder / name).exists()]
     if missing:
         raise CheckpointError(
-            f"{index.parent}: {len(missing)} of {len(names)} shards are missing: {', '.join(missing)}."
+            f"{folder}: {len(missing)} of {len(names)} shards are missing: {', '.join(missing)}. Fetch them."
         )
-    return [index.parent / name for name in names]
+    stem, _, kind = index.name.removesuffix(".index.json").rpartition(".")
+    strange = sorted({path.name for path in folder.glob(f"{stem}-*-of-*.{kind}")} - set(names))
+    if strange:
+        raise CheckpointError(
+            f"{folder} has {', '.join(strange)}, which {index.name} does not name: remove what is of another version "
+            f"of the model, or fetch the index that belongs to all shards."
+        )
+    return [folder / name for name in names]
 
 
 def read_tensors(folder: Path, keep: bool = True) -> Iterator[tuple[str, Tensor]]:
-    """(published name, tensor) for every tensor of the folder. Raises CheckpointError for a broken file.
+    """(published name, tensor) for every tensor of the folder. Raises CheckpointError for a broken file or index.
 
     keep: a .bin from before PyTorch 1.6 cannot be mapped, so it is read once and its copy mapped from then on. A newer
     one, a zip, is mapped as it is unless it has a copy already.
     """
+    index, elsewhere = index_of(folder), []
     for path in weight_files(folder):
+        shard = path.name
         if path.suffix == ".bin" and keep and (has_copy(path) or not zipfile.is_zipfile(path)):
             path = as_safetensors(path) or path
-        yield from read_file(path)
+        for name, tensor in read_file(path):
+            if index.get(name, shard) != shard:
+                elsewhere.append(f"{name} in {index[name]}, but {shard} has it")
+            yield name, tensor
+    if elsewhere:
+        more = f" (and {len(elsewhere) - 4} more)" if len(elsewhere) > 4 else ""
+        raise CheckpointError(
+            f"{folder}: index and shards are not of one version: the index puts {'; '.join(elsewhere[:4])}{more}. "
+            f"Fetch the folder again."
+        )
 
 
 def read_file(path: Path) -> Iterator[tuple[str, Tensor]]:
