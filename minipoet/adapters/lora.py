@@ -153,12 +153,13 @@ class LoRALinear(Switch):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        y = self.base(x)
         if self.rows is not None:
-            return self._by_row(x, y)
+            return self._by_row(x, self.base(x))
         if self.active is None or self.merged is not None:
-            return y
-        return (y + self.deltas[self.active](x)).to(y.dtype)  # added in fp32 and rounded once
+            return self.base(x)
+        change = self.deltas[self.active](x)  # first: what checkpointing computes again ends before the base's product
+        y = self.base(x)
+        return (y + change).to(y.dtype)  # added in fp32 and rounded once
 
     def _by_row(self, x: Tensor, y: Tensor) -> Tensor:
         """y with what each row's own adapter adds to it."""
