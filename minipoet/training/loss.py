@@ -101,13 +101,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         sums = torch.zeros(3, dtype=torch.float32, device=states.device)
         grad_states = torch.zeros_like(flat) if learning else None
         grads = [torch.zeros_like(p, dtype=torch.float32) for p in parameters] if learning else []
+        parts = max(1, -(-len(where) // chunk))
+        chunk = max(1, -(-len(where) // parts))  # chunks of one size: a short last one would cost nearly a whole one
         for rows, target in zip(where.split(chunk), wanted.split(chunk), strict=True):
             with torch.set_grad_enabled(learning):
                 part = flat[rows].requires_grad_(learning)
                 logits = head(part)
             sums += _look_at(logits.detach(), target, learning, metrics)
             if grad_states is not None:
-                first, *others = torch.autograd.grad(logits, [part, *parameters], logits.detach())
+                gradient = logits.detach()  # there it is now
+                first, *others = torch.autograd.grad(logits, [part, *parameters], gradient)
                 grad_states[rows] = first
                 for sum_of_chunks, grad in zip(grads, others, strict=True):
                     sum_of_chunks += grad
@@ -115,7 +118,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         if grad_states is not None:
             of_parameters = [grad.to(p.dtype) for grad, p in zip(grads, parameters, strict=True)]
             ctx.save_for_backward(grad_states.view_as(states), *of_parameters)
-        loss, entropy, right = sums.unbind()
+        loss, entropy, right = (one.clone() for one in sums)  # not views, so that a caller may write `loss /= tokens`
         ctx.mark_non_differentiable(entropy, right)
         return loss, entropy, right
 
