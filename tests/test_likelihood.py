@@ -137,7 +137,7 @@ def test_texts_together_cost_what_likelihood_says():
 def test_head_is_never_given_more_than_a_chunk_of_tokens(monkeypatch):
     model, texts, sizes = tiny_gpt2(), random_texts(20), []
     expected = [one.nll for one in texts_likelihood(model, texts, [1] * 20, 16)]
-    monkeypatch.setattr(sys.modules["minipoet.evaluation.likelihood"], "CHUNK", 5)
+    monkeypatch.setattr(sys.modules["minipoet.evaluation.likelihood"], "chunk_for", lambda model: 5)
     model.head.register_forward_hook(lambda head, inputs, output: sizes.append(output.shape[0]))
     assert [one.nll for one in texts_likelihood(model, texts, [1] * 20, 16)] == pytest.approx(expected, rel=1e-5)
     assert max(sizes) == 5

@@ -15,7 +15,7 @@ from training_support import CONTEXT, random_texts, tiny_batches, tiny_gpt2
 import minipoet
 from minipoet.models import load_model, save_model
 from minipoet.models.base import LanguageModel
-from minipoet.training import Batch, Batches, History, Streams, TrainSettings, train
+from minipoet.training import Batch, Batches, History, Streams, TrainSettings, loop, train
 from minipoet.training.loss import TokenSums, batch_sums, token_sums
 from minipoet.training.metrics import completion_metrics, lab_table, logged, tokens_seen
 
@@ -226,6 +226,19 @@ def test_without_metrics_none_are_noted_and_the_training_is_the_same(tmp_path):
     kept = [{name: value for name, value in event.items() if name not in extra} for event in without_seconds(noted)]
     assert kept == without_seconds(plain)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("metrics", [True, False])
+def test_metrics_are_computed_only_where_they_are_asked_for(metrics, tmp_path, monkeypatch):
+    asked = []
+
+    def spy(*arguments, **options):
+        asked.append(options["metrics"])
+        return batch_sums(*arguments, **options)
+
+    monkeypatch.setattr(loop, "batch_sums", spy)
+    trained(tmp_path, metrics=metrics)
+    assert asked == [metrics] * 12
 
 
 def test_a_resumed_run_goes_on_counting(tmp_path):

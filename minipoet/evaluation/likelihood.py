@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from minipoet.checks import expect_model, expect_whole, is_whole, shown
-from minipoet.training.loss import CHUNK, batch_loss
+from minipoet.training.loss import batch_loss, chunk_for
 from minipoet.training.packing import IGNORED, Batches, cut
 from minipoet.training.precision import autocast
 
@@ -141,7 +141,8 @@ def _losses_by_row(model: nn.Module, texts: Sequence[np.ndarray]) -> list[float]
     states = model.states(ids)  # type: ignore[operator]  # padding stands behind: no token that counts looks at it
     rows, places = (targets != IGNORED).nonzero(as_tuple=True)
     sums = torch.zeros(len(whole), dtype=torch.float32, device=device)
-    for row, place in zip(rows.split(CHUNK), places.split(CHUNK), strict=True):
+    few = chunk_for(model)
+    for row, place in zip(rows.split(few), places.split(few), strict=True):
         logits: Tensor = model.head(states[row, place]).float()  # type: ignore[operator]
         sums.index_add_(0, row, F.cross_entropy(logits, targets[row, place], reduction="none"))
     return sums.tolist()

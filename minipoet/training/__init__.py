@@ -13,6 +13,7 @@ space       what a search may draw                     search      candidates tr
 from minipoet.training.history import History, read_history
 from minipoet.training.loop import TrainingDiverged, train
 from minipoet.training.loss import batch_loss, cross_entropy
+from minipoet.training.metrics import SFTMetrics, completion_metrics, lab_table, logged
 from minipoet.training.mixture import Mixture
 from minipoet.training.packing import Batch, Batches, BatchSource, cut, pack
 from minipoet.training.precision import autocast, has_fast_bf16
@@ -26,15 +27,19 @@ __all__ = [
     "Batches",
     "History",
     "Mixture",
+    "SFTMetrics",
     "Streams",
     "TrainSettings",
     "TrainingDiverged",
     "autocast",
     "batch_loss",
+    "completion_metrics",
     "cross_entropy",
     "cut",
     "has_fast_bf16",
+    "lab_table",
     "load_last_weights",
+    "logged",
     "pack",
     "read_history",
     "train",
