@@ -1,10 +1,14 @@
 """The linear layer by oneDNN, and packed weights: the same numbers as PyTorch's own layer."""
 
+import weakref
+
 import pytest
 import torch
 from test_gpt2 import tiny
+from torch import nn
 
 import minipoet
+from minipoet.models import packed
 from minipoet.models.linear import Linear, linear, onednn_linear
 from minipoet.models.packed import PackedLinear, pack_weights
 
@@ -92,6 +96,19 @@ class TestPacked:
         torch.testing.assert_close(torch.cat(pieces, 1), before, rtol=0, atol=0.02 * before.abs().max().item())
         matrices = [name for name, p in model.named_parameters() if p.ndim == 2]
         assert matrices == ["embed.weight", "positions.weight"]
+
+    def test_the_plain_form_of_a_layer_goes_before_the_next_one_is_packed(self, monkeypatch):
+        model = tiny().bfloat16().eval()
+        plain = [weakref.ref(module) for module in model.modules() if isinstance(module, nn.Linear)]
+        alive = []
+
+        def counted(layer):
+            alive.append(sum(reference() is not None for reference in plain))
+            return PackedLinear(layer)
+
+        monkeypatch.setattr(packed, "PackedLinear", counted)
+        pack_weights(model)
+        assert alive == list(range(len(plain), 0, -1))
 
     def test_fp32_stays_as_it_is(self):
         model = pack_weights(tiny())

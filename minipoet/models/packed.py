@@ -10,7 +10,7 @@ Chapter: docs/gpt2.md
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,9 @@ def pack_weights(model: Model) -> Model:
     expect(model, nn.Module, "The model", "a model, as the first of what minipoet.load gives")
     if not can_pack():
         return model
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, nn.Linear) and layer.weight.dtype is torch.bfloat16 and layer.weight.device.type == "cpu":
+    for name in [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]:
+        layer = cast(nn.Linear, model.get_submodule(name))
+        if layer.weight.dtype is torch.bfloat16 and layer.weight.device.type == "cpu":
             model.set_submodule(name, PackedLinear(layer))
+        del layer  # the plain form is let go before the next one is packed
     return model
