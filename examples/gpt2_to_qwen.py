@@ -1,6 +1,6 @@
 """From GPT-2 to Qwen: what does each of the changes bring, measured alone?
 
-    python examples/gpt2_to_qwen.py                                     the embedded corpus, some minutes
+    python examples/gpt2_to_qwen.py                                     the embedded corpus, about ten minutes
     python examples/gpt2_to_qwen.py --corpus poems.jsonl --author Пушкин
     python examples/gpt2_to_qwen.py --parts norms cache                 only what needs no training
 
@@ -380,14 +380,15 @@ def draw(forms: Mapping[str, Mapping[str, Any]], args: argparse.Namespace) -> No
             axes.plot(at, curve, color=color, linewidth=0.7, alpha=0.4)
         axes.plot(at, runs.mean(0), color=color, linewidth=1.8, label=name)
         again = torch.tensor(forms[name]["anew"]).mean(0).unfold(0, wide, wide).mean(-1)
-        axes.plot(args.length + at[: len(again)], again, ":", color=color, linewidth=1.8, label=f"{name}, begun anew")
+        axes.plot(args.length + at[: len(again)], again, ":", color=color, linewidth=1.8)
+    axes.plot([], [], ":", color="#666666", label="text begun anew")
     axes.axvline(args.length, color="#666666", linestyle="--", linewidth=1)
     axes.annotate("so long were the rows in training", (args.length, 1), (-6, -4), xycoords=("data", "axes fraction"),
                   textcoords="offset points", ha="right", va="top", fontsize="small", color="#666666")  # fmt: skip
     axes.set_xlabel("place in the window")
     axes.set_ylabel("loss, nats a letter")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=4, fontsize="small", frameon=False)
     save_figure(figure, args.out / "places.png")
 
 

@@ -23,19 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from poets_report import QUATRAINS, TOP_P, first, metric_rows, notes, style_rows
 
 import minipoet
 from minipoet.adapters import save_adapter, set_adapter
 from minipoet.command import run
-from minipoet.evaluation import (
-    AuthorJudge,
-    Difference,
-    Interval,
-    how_often,
-    likelihood,
-    quatrains_asked,
-    split_for_judge,
-)
+from minipoet.evaluation import AuthorJudge, likelihood, split_for_judge
 from minipoet.files import make_folder, write_json_atomic
 from minipoet.generation import chat_many
 from minipoet.models import LanguageModel, available_memory, peak_memory, training_memory
@@ -51,15 +44,11 @@ from minipoet.text import (
     request,
     split_by_work,
 )
-from minipoet.tokenization import Tokenizer
-from minipoet.tokenization.chat import chat_template
-from minipoet.training import Batches, History, TrainSettings, has_fast_bf16, train
+from minipoet.tokenization import Tokenizer, chat_template
+from minipoet.training import Batches, History, TrainSettings, completion_metrics, has_fast_bf16, logged, train
 from minipoet.training.instruction import Examples, check_enough, examples
-from minipoet.training.metrics import completion_metrics, logged
 
 POETS = ("Пушкин=embedded", "Лермонтов=embedded-lermontov", "Есенин=embedded-esenin")
-QUATRAINS = 4  # that the laboratory asks for
-TOP_P = 0.95  # of all sampling
 
 
 @dataclass(frozen=True)
@@ -190,16 +179,6 @@ def write(
     return pairs
 
 
-def first(pairs: dict[str, list[Pair]]) -> dict[str, list[Pair]]:
-    """The first poem of each theme, for the page; the judge reads all."""
-    return {name: [Pair(p.request, p.samples[0][0], p.samples[0][1]) for p in own] for name, own in pairs.items()}
-
-
-def texts(pairs: dict[str, list[Pair]], kind: str) -> dict[str, list[str]]:
-    """All poems of each poet that the base wrote, or the adapters."""
-    return {name: [sample.text for pair in own for sample in getattr(pair, kind)] for name, own in pairs.items()}
-
-
 def main() -> None:
     args = arguments()
     started = time.perf_counter()
@@ -247,59 +226,6 @@ def main() -> None:
           f"{time.perf_counter() - started:.0f} s in all")  # fmt: skip
     if sys.stdout.isatty() and not args.no_open:
         webbrowser.open((args.out / "page.html").resolve().as_uri())
-
-
-def metric_rows(histories: dict[str, History], measured: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The table of the laboratory, from the end of each training, and what was measured on held-out poems."""
-    rows = []
-    for name, history in histories.items():
-        last = logged(history, len(history.curve("loss")[0]) // 6 or 1)[-1]
-        before, after = measured[name]["before"], measured[name]["after"]
-        rows.append({
-            "poet": name, "loss": last["loss"], "grad norm": last["grad_norm"], "entropy": last["entropy"],
-            "tokens": int(last["num_tokens"]), "token accuracy": last["mean_token_accuracy"],
-            "held-out loss, base": before["loss"], "adapted": after["loss"],
-            "held-out accuracy, base": before["accuracy"], "adapted ": after["accuracy"],
-        })  # fmt: skip
-    return rows
-
-
-def style_rows(
-    judge: AuthorJudge, test: dict[str, list[str]], pairs: dict[str, list[Pair]]
-) -> tuple[list[dict[str, Any]], Difference]:
-    """How often the asked poet comes out, base against adapted, and how often the four quatrains asked for."""
-    base, adapted = (how_often(judge, texts(pairs, kind)) for kind in ("base", "adapted"))
-    own = how_often(judge, test)
-    rows: list[dict[str, Any]] = []
-    for name in pairs:
-        written = [quatrains_asked(texts(pairs, kind)[name], QUATRAINS) for kind in ("base", "adapted")]
-        rows.append({
-            "poet": name, "base": base.by_author[name], "adapted": adapted.by_author[name],
-            "his own verse": own.by_author[name],
-            "four quatrains, base": written[0].share, "four quatrains, adapted": written[1].share,
-        })  # fmt: skip
-    rows.append({"poet": "all", "base": base.all, "adapted": adapted.all, "his own verse": own.all})
-    return rows, adapted.against(base)
-
-
-def notes(
-    args: argparse.Namespace, sizes: dict[str, dict[str, Any]], accuracy: Interval, difference: Difference
-) -> list[str]:
-    """Plain sentences under the page: what the data are, and how the poems came about."""
-    data = "; ".join(
-        f"{text}, {sizes[text.partition('=')[0].partition('/')[0]]['learn']} examples" for text in args.poets
-    )
-    return [
-        f"Learnt from: {data}.",
-        "Verse called “embedded” was written for minipoet in the poet's manner; no line in it is the poet's own (MIT).",
-        f"LoRA of rank {args.rank} on {', '.join(args.targets)}, {args.steps} steps a poet at a rate of {args.lr:g}; "
-        f"temperature {args.temperature:g}, top-p {TOP_P}; the same seed for both poems of a pair. Shown is the first "
-        f"of {args.samples} poems of each theme; the table counts all.",
-        f"The judge of manners learnt from verse that no adapter saw; of verse that he had not seen either he names "
-        f"the author rightly in {accuracy.value:.0%} ({accuracy.low:.0%} to {accuracy.high:.0%}).",
-        f"The poet asked for came out more often with the adapters by {difference.value:.2f} of all poems (95 %: "
-        f"{difference.low:.2f} to {difference.high:.2f}; p = {difference.p:.3f}).",
-    ]
 
 
 if __name__ == "__main__":
