@@ -1,6 +1,6 @@
 """From GPT-2 to Qwen: what does each of the changes bring, measured alone?
 
-    python examples/gpt2_to_qwen.py                                     the embedded corpus, about ten minutes
+    python examples/gpt2_to_qwen.py                                     the embedded corpus, seven minutes
     python examples/gpt2_to_qwen.py --corpus poems.jsonl --author Пушкин
     python examples/gpt2_to_qwen.py --parts norms cache                 only what needs no training
 
