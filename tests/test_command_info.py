@@ -343,7 +343,7 @@ def test_json_has_the_same_facts(capsys):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere", "no folder 'nowhere', nor a model of that name in the package, which has poet-tiny."),
+        ("nowhere", "no folder 'nowhere', nor a model of that name in the package, which has poet-tiny, poet-chat."),
         ("", "no folder ''"),
         ("poem.txt", "is a file: give the folder that it lies in"),
         ("empty", "it is empty"),
