@@ -1,6 +1,6 @@
 """Teach a chat model the manners of several poets, a LoRA adapter each, and lay its poems beside those of the base.
 
-    python examples/qwen_lora_poets.py                                   the embedded model and verse, some minutes
+    python examples/qwen_lora_poets.py                                   the embedded model and verse, two minutes
     python examples/qwen_lora_poets.py --base Qwen/Qwen2.5-3B-Instruct --lr 2e-4 --poets Пушкин=pushkin \\
         Лермонтов=poems.jsonl Бродский=FOLDER                            a real model; bring the texts of your poets
 
