@@ -13,17 +13,16 @@ from typing import Any
 
 from minipoet.evaluation import AuthorJudge, Difference, Interval, how_often, quatrains_asked
 from minipoet.plots import Pair
-from minipoet.training import History, logged
 
 QUATRAINS = 4  # that the laboratory asks for
 TOP_P = 0.95  # of all sampling
 
 
-def metric_rows(histories: dict[str, History], measured: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The table of the laboratory, from the end of each training, and what was measured on held-out poems."""
+def metric_rows(course: dict[str, list[dict[str, Any]]], measured: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The table of the laboratory, the last logged row of each poet, and what was measured on held-out poems."""
     rows = []
-    for name, history in histories.items():
-        last = logged(history, len(history.curve("loss")[0]) // 6 or 1)[-1]
+    for name, logged in course.items():
+        last = logged[-1]
         before, after = measured[name]["before"], measured[name]["after"]
         rows.append({
             "poet": name, "loss": last["loss"], "grad norm": last["grad_norm"], "entropy": last["entropy"],

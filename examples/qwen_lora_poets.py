@@ -28,7 +28,7 @@ from poets_report import QUATRAINS, TOP_P, first, metric_rows, notes, style_rows
 import minipoet
 from minipoet.adapters import save_adapter, set_adapter
 from minipoet.command import run
-from minipoet.evaluation import AuthorJudge, likelihood, split_for_judge
+from minipoet.evaluation import AuthorJudge, Likelihood, split_for_judge
 from minipoet.files import make_folder, write_json_atomic
 from minipoet.generation import chat_many
 from minipoet.models import LanguageModel, available_memory, peak_memory, training_memory
@@ -128,13 +128,11 @@ def teach(
 
     def measure() -> dict[str, float]:
         found = completion_metrics(model, apart)
-        return {"loss": found.loss, "entropy": found.entropy, "accuracy": found.accuracy,
-                "bits_per_character": found.loss * found.tokens / characters / 0.6931471805599453}  # fmt: skip
+        bits = Likelihood(found.loss * found.tokens, found.tokens, characters).bits_per_character
+        return {"loss": found.loss, "entropy": found.entropy, "accuracy": found.accuracy, "bits_per_character": bits}
 
     def validate() -> float:
-        return likelihood(
-            model, held_out.ids, characters, length, args.rows, precision=args.precision, prompts=held_out.prompts
-        ).loss
+        return completion_metrics(model, apart, args.precision).loss
 
     set_adapter(model, None)
     before = measure()
@@ -206,10 +204,11 @@ def main() -> None:
 
     judge = AuthorJudge.fit({name: [poem.text for poem in own] for name, own in parts.judge.items()})
     pairs = write(model, tokenizer, poets, args)
-    rows, (style, difference) = metric_rows(histories, measured), style_rows(judge, parts.test, pairs)
+    course = {name: logged(history, max(1, args.steps // 6)) for name, history in histories.items()}
+    style, difference = style_rows(judge, parts.test, pairs)
     comparison = Comparison(
         title="Три поэта" if len(poets) == 3 else "Поэты", base=args.base, poets=[poet.name for poet in poets],
-        prompts=args.themes, poems=first(pairs), metrics=rows, style=style,
+        prompts=args.themes, poems=first(pairs), metrics=metric_rows(course, measured), style=style,
         figures=curve_pictures(histories, ("loss", "entropy", "accuracy", "norm")),
         notes=notes(args, sizes, judge.accuracy(parts.test), difference),
     )  # fmt: skip
@@ -217,7 +216,7 @@ def main() -> None:
     write_json_atomic(args.out / "results.json", {
         "settings": {name: value for name, value in vars(args).items() if name not in ("out", "resume", "no_open")},
         "corpora": sizes, "measured": measured, "style": style, "difference": difference._asdict(),
-        "logged": {name: logged(history, max(1, args.steps // 6)) for name, history in histories.items()},
+        "logged": course,
         "poems": {name: [asdict(pair) for pair in own] for name, own in pairs.items()},
         "seconds": round(time.perf_counter() - started, 1), "peak_memory_gb": round(peak_memory() / 1e9, 2),
     })  # fmt: skip

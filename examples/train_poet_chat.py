@@ -25,7 +25,7 @@ from minipoet.evaluation import likelihood
 from minipoet.files import make_folder
 from minipoet.models.qwen2 import Qwen2, Qwen2Config
 from minipoet.plots import plot_history
-from minipoet.text import Poem, Themes, genitive
+from minipoet.text import Poem, Themes, genitive, request
 from minipoet.tokenization import Tokenizer, load_tokenizer, train_bpe
 from minipoet.tokenization.chat import PLAIN
 from minipoet.training import Batches, Mixture, TrainSettings, train
@@ -136,8 +136,7 @@ def main() -> None:
 
 def spoken(poems: Sequence[Poem]) -> list[str]:
     """What stands around the poems in a conversation, for the vocabulary."""
-    return [f"user\nНапиши стихотворение из 4 четверостиший на тему 'x' в стиле поэта {genitive(surname(poem))}\n"
-            f"assistant\n" for poem in poems] * 4  # fmt: skip
+    return [f"user\n{request(4, 'x', genitive(surname(poem)))}\nassistant\n" for poem in poems] * 4
 
 
 if __name__ == "__main__":
