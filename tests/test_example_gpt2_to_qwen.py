@@ -28,6 +28,12 @@ def example():
     return load_example(EXAMPLE)
 
 
+@pytest.fixture(scope="module")
+def costs():
+    """What needs no training stands in a file of its own."""
+    return load_example(EXAMPLE.with_name("gpt2_to_qwen_costs.py"))
+
+
 @pytest.fixture(autouse=True)
 def threads():
     """The example asks for one thread; the tests after it get theirs back."""
@@ -142,35 +148,35 @@ def test_begun_anew_the_late_places_are_read_as_early_ones(example):
     assert example.losses_anew(model, windows) == pytest.approx([0, 20.69] * 2, abs=0.01)
 
 
-def test_layer_norm_by_hand_is_layer_norm(example):
-    ours, theirs = shaken(example.LayerNormByHand(8, 1e-5)), torch.nn.LayerNorm(8, eps=1e-5)
+def test_layer_norm_by_hand_is_layer_norm(costs):
+    ours, theirs = shaken(costs.LayerNormByHand(8, 1e-5)), torch.nn.LayerNorm(8, eps=1e-5)
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(3, 8) * 5 + 2
     assert torch.allclose(ours(x), theirs(x), atol=1e-5)
 
 
-def test_what_is_kept_is_counted_once(example):
+def test_what_is_kept_is_counted_once(costs):
     """exp keeps its result, sin what it was given: 2 × 10 numbers of 4 bytes; the third use of x adds nothing."""
     x = torch.randn(10, requires_grad=True)
-    assert example.kept_bytes(lambda: x.exp()) == 40
-    assert example.kept_bytes(lambda: x.exp() + x.sin() + x.cos()) == 80
+    assert costs.kept_bytes(lambda: x.exp()) == 40
+    assert costs.kept_bytes(lambda: x.exp() + x.sin() + x.cos()) == 80
 
 
-def test_the_least_time_of_each_job_counts_and_they_take_turns(example, monkeypatch):
+def test_the_least_time_of_each_job_counts_and_they_take_turns(costs, monkeypatch):
     clock, order = iter([0.0, 9.0, 10.0, 19.0, 20.0, 23.0, 30.0, 31.0, 40.0, 45.0, 50.0, 52.0]), []
-    monkeypatch.setattr(example.time, "process_time", lambda: next(clock))
+    monkeypatch.setattr(costs.time, "process_time", lambda: next(clock))
     jobs = {name: lambda name=name: order.append(name) for name in "ab"}
-    assert example.cpu_seconds(jobs, 2) == {"a": 3.0, "b": 1.0}
+    assert costs.cpu_seconds(jobs, 2) == {"a": 3.0, "b": 1.0}
     assert order == ["a", "b"] * 3
 
 
-def test_a_reader_reads_behind_the_past(example):
+def test_a_reader_reads_behind_the_past(example, costs):
     model = shaken(example.build((), 40, 11, SIZES))
     keys, places = [], []
     model.blocks[1].register_forward_pre_hook(lambda block, given: keys.append(given[1].length))
     model.table.register_forward_pre_hook(lambda table, given: places.append(given[0].item()))
     for past in (0, 5):
-        read_on = example.reader(model, past)
+        read_on = costs.reader(model, past)
         read_on(), read_on()
     assert keys == places == [0, 1, 5, 6]
 
