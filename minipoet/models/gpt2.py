@@ -16,7 +16,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from minipoet.checks import expect, is_number, is_whole, shown
@@ -184,19 +183,10 @@ class GPT2(Decoder):
         c = self.config
         return c.n_layer, c.n_head, c.n_embd // c.n_head
 
-    @torch.no_grad()
-    def reset(self, generator: torch.Generator | None = None) -> None:
-        """Start values of the paper: N(0, 0.02), less for what is added to the sum of n_layer blocks; biases 0."""
-        if self.embed.weight.is_meta:  # shapes only: there is nothing to set
-            return
-        for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                std = self.config.initializer_range
-                if name.endswith((".attn.out.weight", ".mlp.down.weight")):
-                    std /= math.sqrt(2 * self.config.n_layer)
-                nn.init.normal_(parameter, 0.0, std, generator=generator)
-            elif name.endswith(".bias"):
-                nn.init.zeros_(parameter)
+    def start_deviation(self, name: str) -> float:
+        """As in the paper: less for what is added to the sum of n_layer blocks."""
+        added = name.endswith((".attn.out.weight", ".mlp.down.weight"))
+        return self.config.initializer_range / (math.sqrt(2 * self.config.n_layer) if added else 1.0)
 
     def enter(self, ids: Tensor, positions: Tensor) -> tuple[Tensor, tuple[()]]:
         """A vector for the token, and one for its place: (B, T) -> (B, T, C)."""

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from minipoet.checks import expect, is_number, is_whole, shown
@@ -229,17 +228,6 @@ class Qwen2(Decoder):
         """(layers, G, D)."""
         c = self.config
         return c.num_hidden_layers, c.num_key_value_heads, c.head_size
-
-    @torch.no_grad()
-    def reset(self, generator: torch.Generator | None = None) -> None:
-        """Start values: N(0, initializer_range) for matrices, 0 for biases, 1 for norms."""
-        if self.embed.weight.is_meta:  # shapes only: there is nothing to set
-            return
-        for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                nn.init.normal_(parameter, 0.0, self.config.initializer_range, generator=generator)
-            elif name.endswith(".bias"):
-                nn.init.zeros_(parameter)
 
     def enter(self, ids: Tensor, positions: Tensor) -> tuple[Tensor, tuple[Rotation]]:
         """A vector for the token, (B, T) -> (B, T, C), and for all blocks the rotation of its place."""
