@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from minipoet.adapters.lora_files import read_lora, save_lora
-from minipoet.adapters.peft import CONFIG, AdapterError, clear, read_config
+from minipoet.adapters.peft import CONFIG, OWN_PREFIX, AdapterError, clear, read_config
 from minipoet.adapters.prefix_files import read_prefix, save_prefix
 from minipoet.adapters.switch import Model, active_adapter, adapter_names, check_new, refuse_merged
 from minipoet.checks import as_path, expect_model
@@ -19,7 +19,11 @@ from minipoet.files import make_folder, remove
 from minipoet.models.base import LanguageModel
 
 _SAVE = {"lora": save_lora, "prefix": save_prefix}
-_KINDS = {"LORA": ("lora", read_lora), "PREFIX_TUNING": ("prefix", read_prefix)}  # by PEFT's word
+_KINDS = {  # by PEFT's word
+    "LORA": ("lora", read_lora),
+    "PREFIX_TUNING": ("prefix", read_prefix),
+    OWN_PREFIX: ("prefix", read_prefix),
+}
 
 
 def save_adapter(model: LanguageModel, folder: str | Path, name: str | None = None) -> None:

@@ -23,6 +23,8 @@ from minipoet.models.weights import read_bin
 CONFIG, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 MLP = "prefix_mlp.safetensors"  # not of PEFT: see prefix_files.py
 
+OWN_PREFIX = "MINIPOET_PREFIX_TUNING"  # nor is this kind of prefix
+
 # By kind: settings that change the result; anything but these values is refused.
 _PLAIN: dict[str, dict[str, tuple[Any, ...]]] = {
     "LORA": {
@@ -41,7 +43,8 @@ _PLAIN: dict[str, dict[str, tuple[Any, ...]]] = {
         "monteclora_config": (None,),
         "velora_config": (None,),
     },
-    "PREFIX_TUNING": {"modules_to_save": (None, []), "num_transformer_submodules": (1, None)},
+    "PREFIX_TUNING": {"modules_to_save": (None, []), "num_transformer_submodules": (1, 2, None)},
+    OWN_PREFIX: {},
 }
 # LoRA's starts that leave the base's weights as they are.
 _PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "eva")

@@ -31,11 +31,16 @@ Shape = tuple[int, int, int, int]  # (P, rows, G, D)
 
 @dataclass(frozen=True)
 class PrefixConfig:
-    """Settings of one prefix: P, and whether an MLP makes its numbers, and how wide that is inside (None: G·D)."""
+    """Settings of one prefix: P, and whether an MLP makes its numbers, and how wide that is inside (None: G·D).
+
+    parts: where it stands besides the beginning of what is written, in a model that reads a source: "cross", before the
+    source as the decoder sees it, and "encoder", before the source as it sees itself.
+    """
 
     num_virtual_tokens: int = 15
     projection: bool = False
     hidden: int | None = None
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self):
         wrong = []
@@ -48,16 +53,19 @@ class PrefixConfig:
             wrong.append(f"hidden must be None or a whole number of at least 1, got {shown(self.hidden)}")
         elif self.hidden is not None and self.projection is False:
             wrong.append("hidden is the width of the MLP: it needs projection=True")
+        if isinstance(self.parts, str) or not all(isinstance(part, str) for part in self.parts):
+            wrong.append(f'parts must be a list of names, ("cross", "encoder"), got {shown(self.parts)}')
         if wrong:
             raise ValueError(f"Prefix: {'; '.join(wrong)}.")
+        object.__setattr__(self, "parts", tuple(self.parts))
 
 
 class Prefix(nn.Module):
     """The numbers themselves, P × rows·G·D, in fp32 over any base: () -> (P, rows, G, D)."""
 
-    def __init__(self, shape: Shape, device: torch.device | None = None):
+    def __init__(self, shape: Shape, device: torch.device | None = None, parts: tuple[str, ...] = ()):
         super().__init__()
-        self.shape = shape
+        self.shape, self.parts = shape, parts
         P, rows, G, D = shape
         self.numbers = nn.Parameter(torch.empty(P, rows * G * D, device=device))
 
@@ -81,9 +89,15 @@ class ProjectedPrefix(nn.Module):
     Its steps move all virtual tokens together, and by other amounts than the learning rate's.
     """
 
-    def __init__(self, shape: Shape, hidden: int | None = None, device: torch.device | None = None):
+    def __init__(
+        self,
+        shape: Shape,
+        hidden: int | None = None,
+        device: torch.device | None = None,
+        parts: tuple[str, ...] = (),
+    ):
         super().__init__()
-        self.shape = shape
+        self.shape, self.parts = shape, parts
         P, rows, G, D = shape
         self.tokens = nn.Parameter(torch.empty(P, G * D, device=device))
         self.up = Linear(G * D, hidden or G * D, device=device)
@@ -156,6 +170,7 @@ def add_prefix(
     init: str | Sequence[int] = RANDOM,
     name: str = "default",
     seed: int = 0,
+    parts: Sequence[str] = (),
 ) -> Model:
     """Let each text begin with a learnt prefix, make it active, and let nothing else train. Returns the model.
 
@@ -163,9 +178,10 @@ def add_prefix(
     init: "random" (as PEFT), "zero", or the ids of a text, num_virtual_tokens of them: the untrained prefix then says
     exactly what that text would say as a prompt. (A recurrent model has one virtual token, and takes a text of any
     length.) A LoRA of the same name stays in use and trains beside it.
+    parts: of a model that reads a source, where the prefix stands besides (`PrefixConfig`); it starts at no text.
     Raises ValueError for a prefix that the model has no place for, a text that does not fit it, and a taken name.
     """
-    config = PrefixConfig(num_virtual_tokens, projection, hidden)
+    config = PrefixConfig(num_virtual_tokens, projection, hidden, parts)  # type: ignore[arg-type]
     ids = None if isinstance(init, str) else as_ids(init, "init")
     if ids is None and init not in (RANDOM, ZERO):
         raise ValueError(f'init must be "random", "zero" or the ids of a text (encode), got {shown(init)}.')
@@ -184,8 +200,14 @@ def make_prefix(model: LanguageModel, config: PrefixConfig, name: str, seed: int
     """A prefix without numbers in it, for this model. Raises ValueError if it could not be put there."""
     check_new(model, name, "prefix", seed)
     refuse_merged(model)
-    shape, device = model.beginning_shape(config.num_virtual_tokens), next(model.parameters()).device
-    return ProjectedPrefix(shape, config.hidden, device) if config.projection else Prefix(shape, device)
+    if unknown := [part for part in config.parts if part not in model.prefix_parts]:
+        there = ", ".join(model.prefix_parts) or "none: it reads no source"
+        raise ValueError(f"A {type(model).__name__} has no place for a prefix called {unknown[0]!r}; it has {there}.")
+    chosen = {"parts": config.parts} if config.parts else {}
+    shape, device = model.beginning_shape(config.num_virtual_tokens, **chosen), next(model.parameters()).device
+    if config.projection:
+        return ProjectedPrefix(shape, config.hidden, device, config.parts)
+    return Prefix(shape, device, config.parts)
 
 
 def put(model: Model, prefix: nn.Module, config: PrefixConfig, name: str) -> Model:
@@ -215,6 +237,11 @@ def _read(model: LanguageModel, ids: list[int], shape: Shape) -> Tensor | None:
     device = next(model.parameters()).device
     if not ids:
         raise ValueError("The text to start at is empty: give the ids of one token or more, as encode gives them.")
+    if model.reads_source:
+        raise ValueError(
+            f'A {type(model).__name__} writes about a source, so a prefix cannot be what a text leaves: init="random" '
+            'or "zero".'
+        )
     text = torch.tensor([ids], dtype=torch.long)
     check_ids(text, model.config.vocab_size)
     former, training = model.prefixes, model.training

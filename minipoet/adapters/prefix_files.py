@@ -1,5 +1,9 @@
 """Prefixes on disk, in PEFT's form: one tensor, `prompt_embeddings`, (P, rows·G·D), as `Prefix` holds it.
 
+For a model that reads a source PEFT takes 2·L rows and, by a quirk, gives layer l the rows 4l and 4l + 1 (mod 2·L): with
+an even L half of them are never used. Such a prefix is read as PEFT uses it. Ours have two rows for each layer, which
+PEFT could not tell from its own: so they are of a kind that it does not know.
+
 PEFT keeps only the numbers that an MLP made, and so does adapter_model.safetensors here. The MLP itself lies beside it
 in a file of our own, which PEFT does not look at: with it training goes on where it was.
 
@@ -16,7 +20,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minipoet.adapters.peft import MLP, WEIGHTS, AdapterError, misfit, read_tensors, read_weights, write_adapter
+from minipoet.adapters.peft import (
+    MLP,
+    OWN_PREFIX,
+    WEIGHTS,
+    AdapterError,
+    misfit,
+    read_tensors,
+    read_weights,
+    write_adapter,
+)
 from minipoet.adapters.prefix import Prefix, PrefixConfig, ProjectedPrefix, Shape, make_prefix, put
 from minipoet.models.base import LanguageModel
 
@@ -29,7 +42,7 @@ def save_prefix(model: LanguageModel, folder: Path, name: str) -> None:
     assert model.prefixes is not None
     prefix = model.prefixes.parts()[name]  # type: ignore[operator]
     values = {
-        "peft_type": "PREFIX_TUNING",
+        "peft_type": OWN_PREFIX if model.reads_source else "PREFIX_TUNING",
         "task_type": model.task_type,
         "base_model_name_or_path": model.origin or None,
         "revision": model.revision or None,
@@ -39,6 +52,8 @@ def save_prefix(model: LanguageModel, folder: Path, name: str) -> None:
         "prefix_projection": False,  # of what is in the file: it is plain numbers
         **_sizes(model, prefix.shape),
     }
+    if model.reads_source:
+        values["parts"] = list(prefix.parts)
     values["encoder_hidden_size"] = values["token_dim"]
     files = {MLP: prefix.state_dict()} if isinstance(prefix, ProjectedPrefix) else {}
     write_adapter(folder, values, files | {WEIGHTS: {TENSOR: _made(prefix)}})
@@ -66,14 +81,23 @@ def read_prefix(model: LanguageModel, folder: Path, values: dict[str, Any]) -> C
     if weights.keys() != {TENSOR}:
         held = ", ".join(sorted(weights)[:4]) or "nothing"
         raise misfit(folder, [f"a prefix is the tensor {TENSOR} alone, here are {held}"], values)
+    own, parts = values["peft_type"] == OWN_PREFIX, tuple(values.get("parts") or ())
+    problems = [f"this model has no place for a prefix called {p!r}" for p in parts if p not in model.prefix_parts]
+    if (own or values.get("num_transformer_submodules") == 2) != model.reads_source:
+        kind = "goes on from a text" if model.reads_source else "reads a source"
+        problems.insert(0, f"it is a prefix for a model that {kind}")
+    if problems:
+        raise misfit(folder, problems, values)
     numbers, wanted = weights[TENSOR], values.get("num_virtual_tokens")
     if numbers.ndim != 2 or len(numbers) != wanted or not numbers.numel():
         came = f"{TENSOR} is {tuple(numbers.shape)}, num_virtual_tokens is {wanted}"
         raise AdapterError(f"{folder}: its files disagree ({came}): fetch the folder again.")
-    shape = _shape_for(model, folder, values, numbers)
+    shape = _shape_for(model, folder, values, numbers, parts)
+    if model.reads_source and not own:
+        numbers = _as_peft_uses_it(numbers, shape)
     saved = _resumed(folder, shape, numbers) if (folder / MLP).exists() else _plain(shape, numbers)
     hidden = saved.up.weight.shape[0] if isinstance(saved, ProjectedPrefix) else None
-    config = PrefixConfig(len(numbers), hidden is not None, hidden)
+    config = PrefixConfig(len(numbers), hidden is not None, hidden, parts)
 
     @torch.no_grad()
     def put_it(name: str) -> None:
@@ -85,7 +109,16 @@ def read_prefix(model: LanguageModel, folder: Path, values: dict[str, Any]) -> C
     return put_it
 
 
-def _shape_for(model: LanguageModel, folder: Path, values: dict[str, Any], numbers: Tensor) -> Shape:
+def _as_peft_uses_it(numbers: Tensor, shape: Shape) -> Tensor:
+    """(P, 2·L·H·D), with the rows of layer l at 2l and 2l + 1."""
+    _, rows, H, D = shape
+    used = [row % rows for layer in range(rows // 2) for row in (4 * layer, 4 * layer + 1)]
+    return numbers.view(-1, rows, H * D)[:, used].flatten(1)
+
+
+def _shape_for(
+    model: LanguageModel, folder: Path, values: dict[str, Any], numbers: Tensor, parts: tuple[str, ...]
+) -> Shape:
     """(P, rows, G, D) of these numbers on this model. Raises AdapterError if they were made for another one.
 
     Their width alone does not tell: two layers of 64 take as many as four of 32.
@@ -96,7 +129,7 @@ def _shape_for(model: LanguageModel, folder: Path, values: dict[str, Any], numbe
         if theirs != model.architecture:
             raise misfit(folder, [f"it is a prefix for a {theirs}, this is a {model.architecture}"], values)
     try:
-        shape = model.beginning_shape(len(numbers))
+        shape = model.beginning_shape(len(numbers), **({"parts": parts} if parts else {}))
     except ValueError as error:
         raise misfit(folder, [str(error).rstrip(".")], values) from error
     _, rows, G, D = shape

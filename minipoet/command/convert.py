@@ -153,7 +153,7 @@ def _tied(source: Path) -> set[str]:
     config = source / folders.MODEL_CONFIG
     values = folders.read_object(config) if config.exists() else {}
     try:
-        cls = family(values.get("model_type"))
+        cls = family(values)
         with torch.device("meta"):
             model = cls(make_config(cls, values))
     except CheckpointError:

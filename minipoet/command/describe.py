@@ -16,7 +16,7 @@ import torch
 
 from minipoet.adapters import load_adapter
 from minipoet.adapters.files import adapter_folders
-from minipoet.adapters.peft import MLP, OLD_WEIGHTS, WEIGHTS, read_config
+from minipoet.adapters.peft import MLP, OLD_WEIGHTS, OWN_PREFIX, WEIGHTS, read_config
 from minipoet.command import folders
 from minipoet.command.units import dtype_word
 from minipoet.models import CheckpointError, count_parameters, load_model
@@ -36,6 +36,7 @@ SIZES = {
     "vocabulary": ("vocab_size",),
     "context": ("n_positions", "max_position_embeddings"),
 }
+PREFIXES = ("PREFIX_TUNING", OWN_PREFIX)
 Facts = dict[str, Any]
 
 
@@ -70,7 +71,7 @@ def _checkpoint(folder: Path, problems: list[str]) -> Facts:
     facts: Facts = {"family": values.get("model_type")}
     facts["architecture"] = architectures[0] if isinstance(architectures, list) and architectures else None
     try:
-        cls = family(values.get("model_type"))
+        cls = family(values)
         config = make_config(cls, values)
         values = vars(config) | values  # what the file leaves out is the family's default
         with torch.device("meta"):
@@ -144,14 +145,14 @@ def _part(folder: Path, problems: list[str]) -> Facts:
             read_config(folder)  # tells what is there instead
         values = folders.read_object(folder / folders.ADAPTER_CONFIG)
         facts = {"kind": values.get("peft_type")}
-        facts |= _prefix(folder, values) if facts["kind"] == "PREFIX_TUNING" else _lora(values)
+        facts |= _prefix(folder, values) if facts["kind"] in PREFIXES else _lora(values)
         path = next((folder / name for name in (WEIGHTS, OLD_WEIGHTS) if (folder / name).exists()), None)
         if path is None:
             problems.append(f"{folder} has no {WEIGHTS}: saving it was cut short.")
             return facts
         shapes = {name: tensor.shape for name, tensor in read_file(path)}
         modules = [name.partition(".lora_A")[0] for name in shapes if ".lora_A" in name]
-        if facts["kind"] != "PREFIX_TUNING":
+        if facts["kind"] not in PREFIXES:
             targets = sorted({".".join(name.split(".")[-2:]) for name in modules})
             facts |= {"layers": len(modules), "targets": targets}
         facts |= {"parameters": sum(shape.numel() for shape in shapes.values()), "weights": _weights([path])}

@@ -14,9 +14,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from minipoet.models.names import NameTable, Row
+
+UNLIMITED = 2**31 - 1  # the context of a model without a longest text: it carries a state, or knows distances only
 
 
 class LanguageModel(nn.Module):
@@ -25,6 +28,8 @@ class LanguageModel(nn.Module):
     model_type: ClassVar[str]  # of config.json
     architecture: ClassVar[str]  # the class that transformers calls it by
     task_type: ClassVar[str] = "CAUSAL_LM"  # the word that PEFT has for it
+    reads_source: ClassVar[bool] = False  # True: it writes about a source (encoder_decoder.py), which a cache begins with
+    prefix_parts: ClassVar[tuple[str, ...]] = ()  # where a prefix can stand besides the cache of what is written
     config_class: ClassVar[type]
     names: ClassVar[tuple[Row, ...]]  # (published, ours, transform)
     prefix: ClassVar[str] = ""  # of published names; old files leave it out
@@ -42,6 +47,16 @@ class LanguageModel(nn.Module):
         self.adapters: dict[str, dict[str, Any]] = {}  # by name: {"lora": its settings, "prefix": its settings}
         self.prefixes: nn.Module | None = None  # adapters/prefix.py puts learnt beginnings here
         self.gradient_checkpointing = False
+
+    @classmethod
+    def for_config(cls, values: Mapping[str, Any]) -> type[LanguageModel]:
+        """The class for this config.json: kinds of one model_type may differ in their tensors' names."""
+        return cls
+
+    @classmethod
+    def settled(cls, config: Any, tensors: Mapping[str, Tensor]) -> Any:
+        """The config, by what the file with the published `tensors` really holds."""
+        return config
 
     @classmethod
     def published_config(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +78,21 @@ class LanguageModel(nn.Module):
         if getattr(self.config, "tie_word_embeddings", False):
             self.head.weight = self.embed.weight
 
+    def start_deviation(self, name: str) -> float:
+        """The standard deviation of this matrix's start values."""
+        return self.config.initializer_range
+
+    @torch.no_grad()
+    def reset(self, generator: torch.Generator | None = None) -> None:
+        """Start values: N(0, start_deviation²) for matrices, 0 for biases; norms stay at 1."""
+        if next(self.parameters()).is_meta:  # shapes only: there is nothing to set
+            return
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                nn.init.normal_(parameter, 0.0, self.start_deviation(name), generator=generator)
+            elif name.endswith(".bias"):
+                nn.init.zeros_(parameter)
+
     def new_cache(self, batch_size: int) -> Any:
         """An empty cache for batch_size texts."""
         raise NotImplementedError
@@ -77,7 +107,10 @@ class LanguageModel(nn.Module):
         return 0 if self.prefixes is None else self.prefixes.length  # type: ignore[return-value]
 
     def beginning_shape(self, num_virtual_tokens: int) -> tuple[int, int, int, int]:
-        """(P, rows, G, D): the shape of a prefix of so many tokens. Raises ValueError if there is no place for it."""
+        """(P, rows, G, D): the shape of a prefix of so many tokens. Raises ValueError if there is no place for it.
+
+        A model with `prefix_parts` takes a choice of those besides.
+        """
         name = type(self).__name__
         raise ValueError(f"A {name} keeps nothing of a text that a prefix could stand for: teach it by LoRA instead.")
 

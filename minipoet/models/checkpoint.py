@@ -46,9 +46,9 @@ def load_model(
     """
     folder, dtype, device = as_path(folder, "The folder of a model"), as_dtype(dtype), as_device(device)
     cls, config = read_config(folder)
-    with torch.device("meta"):
-        model = cls(config)
     tensors = dict(read_tensors(folder, keep=device.type != "meta"))  # mapped, not read
+    with torch.device("meta"):
+        model = cls(cls.settled(config, tensors))
     if dtype is None:
         dtype = _dtype_for(folder, tensors, device)
     if check_memory and device.type != "meta":
@@ -68,7 +68,7 @@ def read_config(folder: Path) -> tuple[Any, Any]:
     if not isinstance(values, dict):
         raise CheckpointError(f"{config_file} should hold a JSON object, but holds a {type(values).__name__}.")
     try:
-        cls = family(values.get("model_type"))
+        cls = family(values)
         return cls, make_config(cls, values)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from error

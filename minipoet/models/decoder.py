@@ -43,21 +43,6 @@ class Decoder(LanguageModel):
         """What goes into the first block, (B, T, C), and what every block is told besides the past and the mask."""
         raise NotImplementedError
 
-    def start_deviation(self, name: str) -> float:
-        """The standard deviation of this matrix's start values."""
-        return self.config.initializer_range
-
-    @torch.no_grad()
-    def reset(self, generator: torch.Generator | None = None) -> None:
-        """Start values: N(0, start_deviation²) for matrices, 0 for biases; norms stay at 1."""
-        if next(self.parameters()).is_meta:  # shapes only: there is nothing to set
-            return
-        for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                nn.init.normal_(parameter, 0.0, self.start_deviation(name), generator=generator)
-            elif name.endswith(".bias"):
-                nn.init.zeros_(parameter)
-
     @property
     def context(self) -> int:
         """The longest text, in tokens: a prefix takes the first positions."""

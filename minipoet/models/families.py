@@ -5,6 +5,7 @@ Chapter: docs/contributing.md
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
 from typing import Any
@@ -15,6 +16,8 @@ FAMILIES = {
     "gpt2": "minipoet.models.gpt2:GPT2",
     "qwen2": "minipoet.models.qwen2:Qwen2",
     "qwen3": "minipoet.models.qwen2:Qwen3",
+    "t5": "minipoet.models.t5:T5",
+    "mt5": "minipoet.models.t5:MT5",
     "minipoet-rnn": "minipoet.models.rnn:RNN",
     "minipoet-gru": "minipoet.models.rnn:GRU",
     "minipoet-lstm": "minipoet.models.rnn:LSTM",
@@ -22,14 +25,15 @@ FAMILIES = {
 }
 
 
-def family(model_type: str | None) -> type:
-    """The model class. Raises CheckpointError for a family that the package does not have."""
+def family(values: Mapping[str, Any]) -> type:
+    """The model class for a config.json. Raises CheckpointError for a family that the package does not have."""
+    model_type = values.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise CheckpointError(
             f"config.json says model_type {model_type!r}, which minipoet does not know; it knows {', '.join(FAMILIES)}."
         )
     module, name = FAMILIES[model_type].split(":")
-    return getattr(import_module(module), name)
+    return getattr(import_module(module), name).for_config(values)
 
 
 def make_config(cls: type, values: dict[str, Any]) -> Any:

@@ -15,8 +15,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-UNLIMITED = 2**31 - 1  # the context of a model that carries a state: there is no longest text
-
 
 class StateCache:
     """Tensors of (B, ...) by name. `length` is how many tokens were read; `segment` (B,) the text that each row is in.

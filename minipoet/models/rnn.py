@@ -22,14 +22,14 @@ from torch.utils.checkpoint import checkpoint
 
 from minipoet.checks import expect, is_number, is_whole, shown
 from minipoet.models import cells
-from minipoet.models.base import LanguageModel
+from minipoet.models.base import UNLIMITED, LanguageModel
 from minipoet.models.cells import Cell, State
 from minipoet.models.inputs import check_input, input_width, make_input, read_inputs
 from minipoet.models.layers import check_ids
 from minipoet.models.linear import Linear
 from minipoet.models.names import Row
 from minipoet.models.recurrence import through_time
-from minipoet.models.recurrent_cache import UNLIMITED, StateCache, marks
+from minipoet.models.recurrent_cache import StateCache, marks
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from minipoet.checks import expect, is_number, is_whole, shown
-from minipoet.models.base import LanguageModel
+from minipoet.models.base import UNLIMITED, LanguageModel
 from minipoet.models.inputs import NONE, windows
 from minipoet.models.layers import Embedding, activation, check_ids
 from minipoet.models.linear import Linear
 from minipoet.models.names import Row
-from minipoet.models.recurrent_cache import UNLIMITED, StateCache, marks
+from minipoet.models.recurrent_cache import StateCache, marks
 
 
 @dataclass(frozen=True)

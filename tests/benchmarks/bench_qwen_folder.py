@@ -55,7 +55,7 @@ def write_folder(size: str, folder: Path) -> int:
 
     config = CONFIG | SHAPES[size]
     with torch.device("meta"):
-        model = family("qwen2")(make_config(family("qwen2"), config))
+        model = family({"model_type": "qwen2"})(make_config(family({"model_type": "qwen2"}), config))
     shapes = {model.name_table().published(name)[0]: p.shape for name, p in model.named_parameters()}
     shards: list[dict[str, torch.Size]] = [{}]
     room = SHARD if size != "tiny" else 2_000_000
