@@ -1,4 +1,4 @@
-"""Texts: poems and prose read from files, cleaned, freed of copies, and divided into training and validation.
+"""Texts: poems, prose and reviews read from files, cleaned, freed of copies, and divided for training and validation.
 
     poems.py      Poem, read_poems           a folder, a text file, JSONL or parquet -> a list of poems
     stihi.py      read_stihi, ReadReport     a large, unclean collection (stihi_ru), as a stream
@@ -13,8 +13,16 @@
     quotations.py Quotations                 lines of one corpus that another quotes are taken out
     prose.py      read_prose, hold_out       prose: whole works, and the end of each held out
     themes.py     Themes                     what a poem is about, in a word or two
+    stems.py                                 words without their endings, words that say nothing
     requests.py   request, genitive          the sentence that asks for a poem
     excerpts.py   excerpts, quatrains        a long poem divided where a reader pauses
+    reviews.py    Review, read_reviews       reviews of places, by name or path, as a stream; ReviewReport
+                  review_request             the line that asks for a review
+    tskv.py       read_fields                lines of key=value, with a TAB between
+    keywords.py   Keywords, covers           the words that stand out in a review
+    review_sets.py split_reviews, resample   sides without leaks, each rating alike; what to do about rare ratings
+    written.py    WrittenReview, read_written the reviews written for the package, with their alternatives
+    variations.py vary, split_written        ten thousand reviews out of a few hundred written ones
     corpora.py    read_corpus, corpus_sha256 corpora by name: "embedded…", "pushkin"; read_prose_corpus
     sources.py                               the readers of the files that "pushkin" is downloaded from
     download.py   Pin, fetch                 a fixed address, a size and a checksum
@@ -31,49 +39,79 @@ from minipoet.text.download import Pin, fetch
 from minipoet.text.errors import CorpusError
 from minipoet.text.excerpts import quatrains
 from minipoet.text.filters import VerseFilter
+from minipoet.text.keywords import Keywords, covers
 from minipoet.text.poems import Poem, parse_poems, read_poems
 from minipoet.text.prose import hold_out, parse_prose, read_prose
 from minipoet.text.quotations import Quotations
 from minipoet.text.records import Record, read_records
 from minipoet.text.requests import LAB_THEMES, genitive, parse_poet, request
+from minipoet.text.review_sets import class_weights, resample, split_reviews
+from minipoet.text.reviews import (
+    Review,
+    ReviewReport,
+    count_ratings,
+    parse_review_request,
+    read_reviews,
+    review_request,
+    stream_reviews,
+)
 from minipoet.text.split import Split, check_apart, split_by_poem, split_by_work
 from minipoet.text.stihi import ReadReport, read_stihi, stream_stihi
 from minipoet.text.themes import Themes
+from minipoet.text.variations import how_many, split_written, vary
 from minipoet.text.works import work_of
+from minipoet.text.written import WrittenReview, read_written
 
 __all__ = [
     "LAB_THEMES",
     "CorpusError",
     "Duplicate",
+    "Keywords",
     "Pin",
     "Poem",
     "Quotations",
     "ReadReport",
     "Record",
+    "Review",
+    "ReviewReport",
     "Split",
     "Themes",
     "VerseFilter",
+    "WrittenReview",
     "check_apart",
+    "class_weights",
     "clean_text",
     "clean_title",
     "corpus_sha256",
+    "count_ratings",
+    "covers",
     "drop_duplicates",
     "fetch",
     "genitive",
     "hold_out",
+    "how_many",
     "parse_poems",
     "parse_poet",
     "parse_prose",
+    "parse_review_request",
     "quatrains",
     "read_corpus",
     "read_poems",
     "read_prose",
     "read_prose_corpus",
     "read_records",
+    "read_reviews",
     "read_stihi",
+    "read_written",
     "request",
+    "resample",
+    "review_request",
     "split_by_poem",
     "split_by_work",
+    "split_reviews",
+    "split_written",
+    "stream_reviews",
     "stream_stihi",
+    "vary",
     "work_of",
 ]

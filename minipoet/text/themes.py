@@ -16,12 +16,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from math import log
 
 from minipoet.checks import each, expect
 from minipoet.text.dedup import word_key
 from minipoet.text.poems import Poem
+from minipoet.text.stems import PREPOSITIONS, STOP, WORD, fold, without_ending, word_set
 from minipoet.text.works import work_of
 
 LONGEST = 5  # words of a title that can be a theme
@@ -32,12 +32,7 @@ RAREST = 0.02  # a word that is in fewer of the poems than this is not more sali
 ALMOST = 0.85  # how salient a second word must be, compared with the first, to be named beside it
 
 
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
-_WORD = re.compile(r"[А-ЯЁа-яё]+(?:-[А-ЯЁа-яё]+)*")
-_GENRES = _set(  # and what stands beside them in titles that say nothing of the poem
+_GENRES = word_set(  # and what stands beside them in titles that say nothing of the poem
     """альбом альбома баллада вариация вариант вступление глава дифирамб дополнение заключение записка импровизация
     книга куплеты мадригал мелодия надпись набросок начало ода окончание октава октавы ответ отрывок отрывки памяти
     пародия перевод песенка песни песнь песня письмо подражание посвящение послание поэма предисловие примечание пролог
@@ -45,30 +40,6 @@ _GENRES = _set(  # and what stands beside them in titles that say nothing of the
     триолет хор цикл часть черновик четверостишие экспромт элегия эпиграмма эпилог эпитафия эскиз этюд
     заглавия названия другая другое другой неоконченное новая новое продолжение русская старая старинная
     две два три первая вторая третья первое второе третье первый второй третий"""
-)
-_STOP = _set(  # pronouns, particles, numerals, and the nouns of set phrases (с тех пор, друг друга)
-    """без более больше будто быть был была было были буду будет вам вами вас ваш ваша ваше ваши вашей вашего ведь весь
-    вдруг вновь вокруг вон вот все всегда всего всей всем всех всю вся где даже для довольно его едва ему если есть еще
-    здесь зачем или иль ими иной каждый как какая какие какой какое когда кого ком кому коль кроме кто куда лишь между
-    меж меня мне мной мною много мой моей моего моем моему моею моих моим моими моя мое мои мою может можно над надо нам
-    нами нас наш наша наше наши нашей нашего нашим наших него ней нее нельзя нем нему нет ним ними них ничего ничто
-    никто никого никому нынче одна одной одну одного однажды один одни однако она они оне оно опять от отчего очень
-    пред перед под подо покуда пока после потом потому почему почти при про прочь пусть пускай раз разве ради сам сама
-    само сами самый самой самого свой свою своя свои свое своей своего своем своих своим своими своею себе себя собой
-    собою сих сей сего сия сие снова сквозь столь столько сколько так такая такие такой такое там твой твоя твои твое
-    твоей твоего твоих твою твоим тебе тебя тем теми тех того той только том тому тот точно три треть тут тоже также
-    тобой тобою тогда это эта эти этим этих этого этой этом этому этот эту уже уж хоть хотя чего чей чем через что чтоб
-    чтобы чье чья чуть среди против вкруг мимо вслед давно теперь сегодня завтра вчера ныне двух двое домой обе оба всяк
-    кой пор пору пора поры порой разом другой другом друга друг други другу двум двумя трех других иные иных многих
-    сторона стороны сторону конец конца конце миг мига место месте места раза разу сто тысяч"""
-)
-_PREPOSITIONS = _set(
-    """в во на из изо под подо над без от ото до у к ко с со о об обо за при про через между меж по среди пред перед для
-    сквозь близ вкруг вокруг возле вдоль после против ради"""
-)
-_ENDING = re.compile(
-    "(?:иями|ьями|ями|ами|ыми|ими|ого|его|ому|ему|иях|иям|ием|ией|ьях|ьям|ьем|ьей|ях|ам|ям|ах|ов|ев|ою|ею|ью|ия|ие|ии"
-    "|ию|ий|ый|ые|ых|их|ым|им|ая|яя|ое|ее|ую|юю|ой|ей|ом|ем|ье|ья|ьи|а|я|о|е|у|ю|ы|и|ь|й)$"
 )
 _ONLY_ADJECTIVE = re.compile(
     "(?:ый|ые|ых|ым|ыми|ого|его|ому|ему|ая|яя|ую|юю|ое|[гкхжшщч](?:ий|ие|их|им|ими)|нн[а-я]{0,3}|[ую]щ[а-я]{1,3}|вш[а-я]{1,3})$"
@@ -100,13 +71,13 @@ class Themes:
             stems: set[str] = set()
             for line in poem.text.split("\n"):
                 before = ""
-                for written in _WORD.findall(line):
-                    word = _fold(written)
-                    stem = _stem(word)
+                for written in WORD.findall(line):
+                    word = fold(written)
+                    stem = without_ending(word)
                     stems.add(stem)
-                    if word not in _STOP:
+                    if word not in STOP:
                         forms[stem][word] += 1
-                        behind[stem] += before in _PREPOSITIONS
+                        behind[stem] += before in PREPOSITIONS
                     if written[0].islower():
                         small.add(word)
                     elif before:
@@ -119,7 +90,7 @@ class Themes:
             stem: word
             for stem, found in forms.items()
             if behind[stem] >= NOUN * found.total()
-            and sum(n for form, n in found.items() if _ONLY_ADJECTIVE.search(form, 3)) < ADJECTIVE * found.total()
+            and sum(n for form, n in found.items() if is_adjective(form)) < ADJECTIVE * found.total()
             and (word := nominative(stem, found))
         }
         return cls(number, documents, nouns, frozenset(small), frozenset(large - small))
@@ -135,8 +106,8 @@ class Themes:
         The score is (1 + ln tf) · ln(1/share), share being that of the poems that have the word. The earlier word comes
         first among equals. A text without a known noun gives its first word that is no pronoun or particle.
         """
-        words = [word for word in map(_fold, _WORD.findall(text)) if word.partition("-")[0] not in _STOP]
-        often = Counter(stem for stem in map(_stem, words) if stem in self.nouns and len(stem) > 2)
+        words = [word for word in map(fold, WORD.findall(text)) if word.partition("-")[0] not in STOP]
+        often = Counter(stem for stem in map(without_ending, words) if stem in self.nouns and len(stem) > 2)
         if not often:
             return next((word for word in words if len(word) > 2), "жизнь")
         rare = {stem: -log(max(self.documents[stem] / self.poems, RAREST)) for stem in often}
@@ -154,7 +125,7 @@ class Themes:
         but in names.
         """
         title = re.sub("[«»\"'„“”]", "", re.sub(r"\s*[(\[].*?[)\]]", "", poem.title)).strip(" .,:;!?—-")
-        words = [_fold(word) for word in _WORD.findall(title)]
+        words = [fold(word) for word in WORD.findall(title)]
         if (
             not words
             or len(title.split()) > LONGEST
@@ -171,12 +142,12 @@ class Themes:
 
     def _says_nothing(self, words: list[str]) -> bool:
         """A form («Песня»), or a form and what it is about, to or from («Ответ на…», «Из письма»)."""
-        empty = _GENRES | _STOP | _PREPOSITIONS
-        return words[0] == "из" or set(words) <= empty or (words[0] in _GENRES and words[1] in _PREPOSITIONS)
+        empty = _GENRES | STOP | PREPOSITIONS
+        return words[0] == "из" or set(words) <= empty or (words[0] in _GENRES and words[1] in PREPOSITIONS)
 
     def _addresses(self, title: str, words: list[str]) -> bool:
         """«К морю», «Друзьям», «На Каченовского», «Екатерине Павловне Пешковой», «Ответ Катенину»."""
-        capital = [word[0].isupper() for word in _WORD.findall(title)]
+        capital = [word[0].isupper() for word in WORD.findall(title)]
         if title.isupper():
             capital = [True] + [False] * (len(words) - 1)
         names = [word for word, large in zip(words, capital, strict=True) if large and word not in self.small]
@@ -190,6 +161,11 @@ class Themes:
 
     def _written(self, word: str) -> str:
         return word[0].upper() + word[1:] if word in self.names else word
+
+
+def is_adjective(word: str) -> bool:
+    """Whether a word has an ending that, at this place, only adjectives have."""
+    return bool(_ONLY_ADJECTIVE.search(word, 3))
 
 
 def nominative(stem: str, forms: Counter[str]) -> str:
@@ -223,14 +199,3 @@ def nominative(stem: str, forms: Counter[str]) -> str:
         return ""
     common = COMMON * forms.total()
     return next((stem + ending for ending, fits in rules if fits and count(ending) >= common), "")
-
-
-def _fold(word: str) -> str:
-    return word.lower().replace("ё", "е")
-
-
-@lru_cache(maxsize=2**17)
-def _stem(word: str) -> str:
-    """The word without its ending, where at least three letters remain: "осенью", "осени" → "осен"."""
-    match = _ENDING.search(word, 3)
-    return word[: match.start()] if match else word
