@@ -1,10 +1,12 @@
 """The learning rate by hand, and which parameter goes to which optimiser, with or without decay."""
 
 import pytest
-from training_support import tiny_gpt2
+import torch
+from safetensors.torch import load_file
+from training_support import tiny_batches, tiny_gpt2
 
 from minipoet.adapters import add_lora
-from minipoet.training import TrainSettings
+from minipoet.training import TrainSettings, train
 from minipoet.training.optimizers import learning_rate, make_optimizers
 
 
@@ -87,3 +89,58 @@ def test_muon_without_matrices_of_blocks_is_refused():
     model.blocks.requires_grad_(False)
     with pytest.raises(ValueError, match="none of them trains"):
         make_optimizers(model, TrainSettings(steps=1, optimizer="muon"))
+
+
+def adafactor(value: float, gradients: list[list[list[float]]]) -> torch.Tensor:
+    """A matrix of this value after steps with these gradients, at a rate of 0.01."""
+    module = torch.nn.Linear(2, 2, bias=False)
+    torch.nn.init.constant_(module.weight, value)
+    (optimizer,) = make_optimizers(module, TrainSettings(steps=9, lr=0.01, optimizer="adafactor"))
+    for gradient in gradients:
+        module.weight.grad = torch.tensor(gradient)
+        optimizer.step()
+    return module.weight.detach()
+
+
+def test_adafactor_steps_by_a_share_of_the_size_of_the_matrix():
+    # Squares [[1, 4], [4, 16]] are the product of their row means 2.5, 10 and column means 2.5, 10 over the mean 6.25:
+    # so the estimate is exact, and each number moves by one unit, times the rate, times the size of the matrix.
+    gradient = [[1.0, -2.0], [2.0, 4.0]]
+    signs = torch.tensor(gradient).sign()
+    for value, size in ((1.0, 1.0), (0.5, 0.5), (-4.0, 4.0), (0.0, 1e-3)):
+        torch.testing.assert_close(adafactor(value, [gradient]) - value, -0.01 * size * signs, atol=1e-6, rtol=1e-3)
+
+
+def test_adafactor_does_not_mind_how_small_gradients_are():
+    large, small = ([[[scale, -2 * scale], [3 * scale, scale]]] * 3 for scale in (1.0, 1e-6))
+    torch.testing.assert_close(adafactor(1.0, large), adafactor(1.0, small))
+
+
+def test_adafactor_leaves_rows_that_were_never_read_as_they_are():
+    torch.testing.assert_close(adafactor(1.0, [[[1.0, 2.0], [0.0, 0.0]]] * 2)[1], torch.ones(2), rtol=0, atol=0)
+
+
+def test_adafactor_keeps_a_row_and_a_column_of_each_matrix(tmp_path):
+    settings = TrainSettings(steps=3, lr=0.01, optimizer="adafactor", precision="fp32")
+    train(tiny_gpt2(), tiny_batches(), settings, tmp_path, stop_after=2, quiet=True)
+    slots = {name: tensor.shape for name, tensor in load_file(tmp_path / "last.safetensors").items() if "optim" in name}
+    kinds = {name.rsplit(".", 1)[1] for name in slots}
+    assert kinds == {"step", "row_var", "col_var", "variance"}
+    numbers = sum(shape.numel() for name, shape in slots.items() if not name.endswith("step"))
+    expected = sum(sum(p.shape) if p.ndim == 2 else p.numel() for p in tiny_gpt2().parameters())
+    assert numbers == expected < sum(p.numel() for p in tiny_gpt2().parameters()) / 5
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", "sgd", "rmsprop"])
+def test_resumed_run_of_any_optimizer_equals_one_that_never_stopped(tmp_path, optimizer):
+    torch.set_num_threads(1)
+    settings = TrainSettings(steps=6, lr=0.01, warmup=2, weight_decay=0.1, optimizer=optimizer, precision="fp32")
+    whole, halves, resumed = tiny_gpt2(0.2), tiny_gpt2(0.2), tiny_gpt2(0.2)
+    train(whole, tiny_batches(), settings, tmp_path / "whole", quiet=True)
+    train(halves, tiny_batches(), settings, tmp_path / "halves", stop_after=3, quiet=True)
+    train(resumed, tiny_batches(), settings, tmp_path / "halves", resume=True, quiet=True)
+    ours, theirs = (load_file(tmp_path / name / "last.safetensors") for name in ("halves", "whole"))
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+    start = tiny_gpt2(0.2).embed.weight
+    assert not torch.equal(resumed.embed.weight, start)

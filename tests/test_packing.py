@@ -277,3 +277,86 @@ def test_prompts_that_leave_nothing_to_learn_are_refused(prompts, said):
 def test_a_text_with_a_prompt_is_not_cut():
     with pytest.raises(ValueError, match="Text 1 has 6 tokens with its prompt, but a row of length 4 holds 5"):
         Batches([[1, 2, 3], [1, 2, 3, 4, 5, 6]], length=4, rows=1, prompts=[1, 1])
+
+
+# Sources
+
+
+def paired(count: int, seed: int = 0) -> tuple[list[list[int]], list[list[int]]]:
+    """Numbered texts behind a start token 0, and sources of their own numbers: text n is about a source of −n."""
+    lengths = np.random.default_rng(seed).integers(1, 9, (2, count))
+    texts = [[0, *([number] * int(size))] for number, size in enumerate(lengths[0], start=1)]
+    return texts, [[100 + number] * int(size) for number, size in enumerate(lengths[1], start=1)]
+
+
+def test_a_batch_with_sources_worked_by_hand():
+    (batch,) = Batches([[0, 2, 3, 1], [0, 4, 1]], length=6, rows=1, sources=[[7, 1], [8, 9, 1]]).once()
+    assert batch.ids.tolist() == [[0, 2, 3, 0, 4]]
+    assert batch.segments.tolist() == [[1, 1, 1, 2, 2]]
+    assert batch.targets.tolist() == [[2, 3, 1, 4, 1]]
+    assert batch.source.tolist() == [[7, 1, 8, 9, 1]]
+    assert batch.source_segments.tolist() == [[1, 1, 2, 2, 2]]
+
+
+def test_both_sides_of_a_row_fit_and_belong_together():
+    texts, sources = paired(60)
+    batches = Batches(texts, length=12, rows=3, seed=4, sources=sources)
+    seen = Counter()
+    for step in range(batches.steps_per_epoch()):
+        batch = batches.batch(step)
+        assert batch.ids.shape[1] <= 12 and batch.source.shape[1] <= 12
+        for row in range(len(batch.ids)):
+            for number in range(1, int(batch.segments[row].max()) + 1):
+                (name,) = set(batch.targets[row, batch.segments[row] == number].tolist())
+                where = batch.source_segments[row] == number
+                assert batch.source[row, where].tolist() == sources[name - 1]
+                seen[name] += 1
+        assert batch.source_segments.max() == batch.segments.max()
+    assert seen == Counter(range(1, 61))
+
+
+def test_batches_with_sources_are_a_function_of_the_step():
+    texts, sources = paired(40)
+    one, two = (Batches(texts, 12, 2, seed=3, sources=sources) for _ in range(2))
+    for step in (7, 0, 23):
+        pair = one.batch(step).tensors(), two.batch(step).tensors()
+        assert len(pair[0]) == 5
+        assert all(torch.equal(a, b) for a, b in zip(*pair, strict=True))
+
+
+def test_a_rank_with_nothing_left_has_an_empty_source_too():
+    batch = Batches([[0, 5, 1]], 4, 1, sources=[[6, 1]]).batch(0, rank=1, world=2)
+    assert batch.tokens() == 0 and batch.source.tolist() == batch.source_segments.tolist() == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("texts", "sources", "said"),
+    [
+        ([[0, 2, 1]], [[3], [4]], "There are 1 texts and 2 sources: each text needs one"),
+        ([[0, 2, 1]], [[]], "Source 0 has 0 tokens, but a row holds 1 to 4: shorten it"),
+        ([[0, 2, 1], [0, 1]], [[3], [4] * 5], "Source 1 has 5 tokens, but a row holds 1 to 4"),
+        ([[0]], [[3]], "Text 0 has 1 tokens, but beside a source it has 2 .* to 5"),
+        ([[0, 1], [0, 2, 3, 4, 5, 1]], [[3], [3]], "Text 1 has 6 tokens, but beside a source it has 2 .* to 5: shorten"),
+        ([[0, 1]], ["отзыв"], "A text must be a list of token ids"),
+    ],
+)
+def test_sources_that_cannot_be_read_are_refused(texts, sources, said):
+    with pytest.raises(ValueError, match=said):
+        Batches(texts, length=4, rows=1, sources=sources)
+
+
+def test_batches_are_for_a_model_that_reads_sources_or_for_one_that_does_not():
+    from test_t5 import tiny
+    from training_support import tiny_gpt2
+
+    plain, with_sources = Batches([[0, 2, 1]], 4, 1), Batches([[0, 2, 1]], 4, 1, sources=[[3, 1]])
+    plain.check(tiny_gpt2())
+    with_sources.check(tiny())
+    with pytest.raises(ValueError, match=r"This model writes about a source: give Batches its sources\."):
+        plain.check(tiny())
+    with pytest.raises(ValueError, match=r"This model reads no sources\."):
+        with_sources.check(tiny_gpt2())
+    with pytest.raises(ValueError, match="have the id 60, but this model has 0 to 49"):
+        Batches([[0, 2, 1]], 4, 1, sources=[[60, 1]]).check(tiny())
+    with pytest.raises(ValueError, match=r"begins with the id 2, but all that this model writes begins with 0: give"):
+        Batches([[2, 1]], 4, 1, sources=[[3, 1]]).check(tiny())

@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from minipoet.checks import expect_model, expect_whole, is_whole, shown
 from minipoet.training.loss import batch_loss, chunk_for
-from minipoet.training.packing import IGNORED, Batches, cut
+from minipoet.training.packing import IGNORED, Batches, cut, filled
 from minipoet.training.precision import autocast
 
 
@@ -60,6 +60,7 @@ def likelihood(
     breaks: Iterable[int] = (),
     precision: str = "fp32",
     prompts: Sequence[int] | None = None,
+    sources: Iterable[Sequence[int]] | None = None,
 ) -> Likelihood:
     """Measure the model on token ids of texts (each with its start and end tokens) of so many characters in all.
 
@@ -67,12 +68,14 @@ def likelihood(
     asked otherwise, the figure does not depend on the machine. The model is put in evaluation mode for the time.
     prompts: how many tokens each text begins with that are read and not measured; such texts must fit the context, and
     the characters are those of the rest.
+    sources: the ids of what each text is written about, for a model that reads a source. They are not measured; each must
+    fit the context, and so must its text, which begins with the model's `start_id`.
     Raises ValueError for no texts to measure on, or no characters, and texts that are not for this model.
     """
     expect_model(model)
     if not is_whole(characters, 1):
         raise ValueError(f"The texts to measure on must have one character or more in all, got {shown(characters)}.")
-    batches = Batches(texts, context, rows, breaks=breaks, prompts=prompts)
+    batches = Batches(texts, context, rows, breaks=breaks, prompts=prompts, sources=sources)
     batches.check(model)
     device = next(model.parameters()).device
     was_training = model.training
@@ -97,6 +100,7 @@ def texts_likelihood(
     rows: int = 16,
     breaks: Iterable[int] = (),
     precision: str = "fp32",
+    sources: Iterable[Sequence[int]] | None = None,
 ) -> list[Likelihood]:
     """Measure the model on each text, which spells so many characters. Together they are what `likelihood` gives.
 
@@ -110,10 +114,15 @@ def texts_likelihood(
         came = f"{wrong[0]} among them" if wrong else f"{len(characters)} numbers for {len(texts)} texts"
         raise ValueError(f"Each text to measure on must have its number of characters, one or more; got {came}.")
     expect_whole(1, context=context, rows=rows)
-    pieces = [(number, piece) for number, ids in enumerate(texts) for piece in cut(ids, context + 1, breaks)]
-    if missing := sorted(set(range(len(texts))) - {number for number, _ in pieces}):
-        raise ValueError(f"Text number {missing[0]} has fewer than two tokens: there is nothing to predict in it.")
-    Batches((piece.tolist() for _, piece in pieces), context, rows).check(model)
+    if sources is None:
+        pieces = [(number, piece) for number, ids in enumerate(texts) for piece in cut(ids, context + 1, breaks)]
+        if missing := sorted(set(range(len(texts))) - {number for number, _ in pieces}):
+            raise ValueError(f"Text number {missing[0]} has fewer than two tokens: there is nothing to predict in it.")
+        batches = Batches((piece.tolist() for _, piece in pieces), context, rows)
+    else:
+        batches = Batches(texts, context, rows, sources=sources)
+        pieces = list(enumerate(batches.texts))
+    batches.check(model)
     pieces.sort(key=lambda piece: -len(piece[1]))
     device = next(model.parameters()).device
     was_training = model.training
@@ -123,7 +132,8 @@ def texts_likelihood(
         for first in range(0, len(pieces), rows):
             batch = pieces[first : first + rows]
             with autocast(device, precision):
-                losses = _losses_by_row(model, [piece for _, piece in batch])
+                about = None if batches.sources is None else [batches.sources[number] for number, _ in batch]
+                losses = _losses_by_row(model, [piece for _, piece in batch], about)
             for (number, piece), loss in zip(batch, losses, strict=True):
                 nll[number] += loss
                 tokens[number] += len(piece) - 1
@@ -132,13 +142,19 @@ def texts_likelihood(
     return [Likelihood(*figures) for figures in zip(nll, tokens, characters, strict=True)]
 
 
-def _losses_by_row(model: nn.Module, texts: Sequence[np.ndarray]) -> list[float]:
+def _losses_by_row(
+    model: nn.Module, texts: Sequence[np.ndarray], sources: Sequence[np.ndarray] | None = None
+) -> list[float]:
     """Σ −ln p of each text's tokens but the first. The head is called in chunks, as in training."""
     device = next(model.parameters()).device
     whole = [torch.from_numpy(text).long() for text in texts]
     ids = pad_sequence([text[:-1] for text in whole], batch_first=True).to(device)  # (B, T)
     targets = pad_sequence([text[1:] for text in whole], batch_first=True, padding_value=IGNORED).to(device)
-    states = model.states(ids)  # type: ignore[operator]  # padding stands behind: no token that counts looks at it
+    cache = None
+    if sources is not None:  # all of a source is seen: so it is told what of it is padding
+        source, segments = filled([[ids] for ids in sources])
+        cache = model.new_cache(source.to(device), segments.to(device))  # type: ignore[operator]
+    states = model.states(ids, cache)  # type: ignore[operator]  # padding stands behind: none that counts looks at it
     rows, places = (targets != IGNORED).nonzero(as_tuple=True)
     sums = torch.zeros(len(whole), dtype=torch.float32, device=device)
     few = chunk_for(model)

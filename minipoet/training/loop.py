@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from numbers import Real
 from pathlib import Path
 
@@ -30,6 +31,10 @@ from minipoet.training.packing import Batch, BatchSource, check_batches
 from minipoet.training.precision import autocast
 from minipoet.training.settings import TrainSettings
 from minipoet.training.state import Progress, checksum, load_weights, save_state, trainable_tensors
+from minipoet.training.telling import as_trackers, telling
+from minipoet.training.tracking import Run, Track
+
+Validate = Callable[[], float | Mapping[str, float]]
 
 
 class TrainingDiverged(ArithmeticError):
@@ -41,34 +46,42 @@ def train(
     batches: BatchSource,
     settings: TrainSettings,
     folder: str | Path,
-    validate: Callable[[], float] | None = None,
+    validate: Validate | None = None,
     resume: bool = False,
     stop_after: int | None = None,
     quiet: bool = False,
+    track: Track | Sequence[Track] | None = None,
 ) -> History:
     """Train what requires a gradient in the model. It is left with the best weights (the last ones without `validate`).
 
-    validate() measures the model (lower is better). In `folder`: history.jsonl, last.safetensors (to resume from) and
+    validate() measures the model (lower is better): a number, or several by name, of which "validation" decides and the
+    others ("validation 1", ...) are noted. In `folder`: history.jsonl, last.safetensors (to resume from) and
     best.safetensors. With resume=True the run goes on from last.safetensors, if there is one, as if it had never
     stopped: to the bit, on one thread. Without it a finished run in the folder is replaced, an unfinished one refused.
-    stop_after ends the call early, with the last weights, after so many steps in all (to resume later).
+    stop_after ends the call early, with the last weights, after so many steps in all (to resume later). track: who else
+    is told each event of the history, one or a list: a function, or what `training.tracking` has.
     Raises ValueError for arguments that do not fit each other, nothing to train, an unfinished run, another run that is
     writing there, or a checkpoint that is broken or of another run; TrainingDiverged; OSError for a full disk.
     """
     _check(model, batches, settings, validate, stop_after)
+    trackers = as_trackers(track)
     end = settings.steps if stop_after is None else min(stop_after, settings.steps)
-    save_every = settings.save_every or settings.evaluate_every or settings.steps
     files = RunFiles.of(as_path(folder, "The folder of a run"))
     optimizers, carry = make_optimizers(model, settings), Carry()
     model.zero_grad(set_to_none=True)  # left by a call that was broken off
     with alone(files.last.parent):
-        if resume and files.last.exists():
+        resume = resume and files.last.exists()
+        if resume:
             progress, history = go_on(files, model, optimizers, settings, batches, carry)
         else:
             progress, history = start_anew(files)
             torch.manual_seed(settings.seed)  # dropout draws from the global generator
         hide = quiet or None  # None: hidden unless on a terminal
-        with tqdm(total=settings.steps, initial=progress.step, unit="step", dynamic_ncols=True, disable=hide) as bar:
+        run = Run(files.last.parent, asdict(settings), _counts(model), resume)
+        with (
+            telling(trackers, run, history, files, progress) as tell,
+            tqdm(total=settings.steps, initial=progress.step, unit="step", dynamic_ncols=True, disable=hide) as bar,
+        ):
             if progress.step == 0:
                 _evaluate(model, validate, progress, history, files, quiet)
             while progress.step < end and not progress.finished:
@@ -92,11 +105,12 @@ def train(
                 history.add(step=progress.step, **event, **noted)
                 _show(bar, loss, lr, progress)
                 last_step = progress.step == settings.steps
-                if last_step or (settings.evaluate_every and progress.step % settings.evaluate_every == 0):
+                if last_step or settings.evaluates(progress.step):
                     _evaluate(model, validate, progress, history, files, quiet)
                 progress.finished = last_step or 0 < settings.patience <= progress.waited
-                if progress.finished or progress.step == end or progress.step % save_every == 0:
+                if progress.finished or progress.step == end or settings.saves(progress.step):
                     save_state(files.last, model, optimizers, settings, progress, carry)
+                tell()
     if progress.finished and progress.best < math.inf:
         load_weights(files.best, model)
     model.eval()
@@ -107,7 +121,7 @@ def _check(
     model: nn.Module,
     batches: BatchSource,
     settings: TrainSettings,
-    validate: Callable[[], float] | None,
+    validate: Validate | None,
     stop_after: int | None,
 ) -> None:
     """Raise ValueError for arguments that make no sense, alone or together."""
@@ -161,7 +175,7 @@ def _update(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
 
 def _evaluate(
     model: nn.Module,
-    validate: Callable[[], float] | None,
+    validate: Validate | None,
     progress: Progress,
     history: History,
     files: RunFiles,
@@ -171,13 +185,14 @@ def _evaluate(
     if validate is None:
         return
     model.eval()
-    value = validate()
-    if not isinstance(value, Real | Tensor):
-        raise ValueError(f"validate() must give a number, got {shown(value)}: of a Likelihood take .loss.")
-    value = float(value)
+    found = validate()
+    figures = found if isinstance(found, Mapping) else {"validation": found}
+    _check_figures(figures)
+    figures = {name: float(value) for name, value in figures.items()}
+    value = figures["validation"]
     if math.isnan(value):
         raise TrainingDiverged(f"validate() gave {value} after step {progress.step}. {_go_back(progress, files)}")
-    history.add(step=progress.step, validation=value)
+    history.add(step=progress.step, **figures)
     better = value < progress.best
     if better:
         write_tensors_atomic(files.best, trainable_tensors(model))
@@ -186,6 +201,27 @@ def _evaluate(
         progress.waited += 1
     if not quiet:
         tqdm.write(f"step {progress.step:>6}   validation {value:.4f}{'   the best so far' if better else ''}")
+
+
+def _check_figures(figures: Mapping[str, float]) -> None:
+    """Raise ValueError unless they are numbers by name, one of them "validation", the others beginning so."""
+    for name, value in figures.items():
+        if not isinstance(value, Real | Tensor):
+            what = "a number" if name == "validation" else f"a number for {name!r}"
+            raise ValueError(f"validate() must give {what}, got {shown(value)}: of a Likelihood take .loss.")
+    if "validation" not in figures or not all(str(name).startswith("validation") for name in figures):
+        raise ValueError(
+            f"Of several figures validate() must name one 'validation', which decides, and the others so that they "
+            f"begin with it ('validation 1'), got {', '.join(map(repr, figures)) or 'none'}."
+        )
+
+
+def _counts(model: nn.Module) -> dict[str, int]:
+    parameters = list(model.parameters())
+    return {
+        "parameters": sum(p.numel() for p in parameters),
+        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+    }
 
 
 def _show(bar: tqdm, loss: float, lr: float, progress: Progress) -> None:

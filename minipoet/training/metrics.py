@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from minipoet.checks import expect, expect_model, is_number, is_whole, shown
+from minipoet.training.denoising import Denoising
 from minipoet.training.history import History
 from minipoet.training.loss import batch_sums
 from minipoet.training.packing import Batch, Batches
@@ -61,14 +62,14 @@ def tokens_seen(batch: Batch) -> int:
 
 
 @torch.no_grad()
-def completion_metrics(model: nn.Module, batches: Batches, precision: str = "fp32") -> SFTMetrics:
+def completion_metrics(model: nn.Module, batches: Batches | Denoising, precision: str = "fp32") -> SFTMetrics:
     """Measure the model once on all texts of `batches`, on the tokens behind their prompts.
 
     The figures do not depend on how the texts are divided into batches. The model is put in evaluation mode for the
     time. Raises ValueError for what is no Batches, and texts that are not for this model.
     """
     expect_model(model)
-    expect(batches, Batches, "batches", "Batches(texts, length, rows, prompts=...)")
+    expect(batches, (Batches, Denoising), "batches", "Batches(texts, length, rows, prompts=...)")
     batches.check(model)
     device = next(model.parameters()).device
     was_training = model.training

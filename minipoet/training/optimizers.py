@@ -1,6 +1,7 @@
-"""The optimiser and the learning rate: AdamW with decay groups, Muon for matrices, the older two, warm-up and cosine.
+"""The optimiser and the learning rate: AdamW with decay groups, Adafactor, Muon for matrices, the older two; schedules.
 
-Papers: AdamW https://arxiv.org/abs/1711.05101; Muon https://kellerjordan.github.io/posts/muon/
+Papers: AdamW https://arxiv.org/abs/1711.05101; Adafactor https://arxiv.org/abs/1804.04235;
+Muon https://kellerjordan.github.io/posts/muon/
 Chapter: docs/training.md
 """
 
@@ -12,6 +13,10 @@ import torch
 from torch import nn
 
 from minipoet.training.settings import TrainSettings
+
+# The paper's: at least 1e-30 for a squared gradient (PyTorch squares the first), 1e-3 for the size of a tensor.
+# PyTorch's own first one, 1.2e-7, is far above the mean square of the gradients of a large model.
+ADAFACTOR_EPS = (1e-15, 1e-3)
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
@@ -34,6 +39,7 @@ def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.opt
     Decay pulls at matrices only: a bias or a norm's weight has a scale of its own. With `optimizer="muon"` the matrices
     of the blocks go to Muon, which makes each update orthogonal; embeddings, head and vectors stay with AdamW. The
     betas are AdamW's; the first is also the momentum of "sgd", the second how slowly "rmsprop" forgets.
+    With "adafactor" the rate is relative to the size of each tensor: where one begins at 0, as LoRA's do, take AdamW.
     Raises ValueError if nothing trains, or if Muon would have nothing to do.
     """
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -55,6 +61,8 @@ def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.opt
         optimizers.append(torch.optim.SGD(groups, lr=settings.lr, momentum=settings.betas[0]))
     elif groups and settings.optimizer == "rmsprop":
         optimizers.append(torch.optim.RMSprop(groups, lr=settings.lr, alpha=settings.betas[1]))
+    elif groups and settings.optimizer == "adafactor":
+        optimizers.append(torch.optim.Adafactor(groups, lr=settings.lr, eps=ADAFACTOR_EPS))
     elif groups:
         optimizers.append(torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=1e-8))
     if muon:

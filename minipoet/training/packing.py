@@ -136,6 +136,17 @@ def check_batches(batches: BatchSource, model: nn.Module) -> None:
         check(model)
 
 
+def check_starts(starts: Iterable[int], model: nn.Module) -> None:
+    """Raise ValueError if what a model writes about a source would be learnt behind another token than it will be."""
+    wanted = getattr(model, "start_id", None)
+    for start in starts:
+        if wanted is not None and start != wanted:
+            raise ValueError(
+                f"A text begins with the id {start}, but all that this model writes begins with {wanted}: give each as "
+                "[model.start_id, *ids, tokenizer.eos_id]."
+            )
+
+
 def check_vocabulary(texts: Sequence[np.ndarray], model: nn.Module) -> None:
     """Raise ValueError if the texts have ids that the model has not."""
     rows = getattr(getattr(model, "config", None), "vocab_size", None)
@@ -152,6 +163,8 @@ class Batches:
     texts: token ids, each with its start and end tokens. Longer ones are cut at `breaks`.
     prompts: how many tokens each text begins with that are read but not learnt, where a text is a request and its
     answer; such texts are not cut.
+    sources: the ids of what each text is written about, for a model that reads a source; such texts are not cut either,
+    and `length` is the longest row of both sides.
     Raises ValueError if there is nothing to learn from, or for sizes that make no sense.
     """
 
@@ -163,6 +176,7 @@ class Batches:
         seed: int = 0,
         breaks: Iterable[int] = (),
         prompts: Sequence[int] | None = None,
+        sources: Iterable[Sequence[int]] | None = None,
     ):
         if not (is_whole(length, 1) and is_whole(rows, 1) and is_whole(seed)):
             came = f"{shown(length)}, {shown(rows)} and {shown(seed)}"
@@ -170,16 +184,22 @@ class Batches:
         if isinstance(texts, str) or not isinstance(texts, Iterable):
             raise ValueError(f"Batches need texts as lists of token ids (encode_texts), got {shown(texts)}.")
         breaks = as_ids(breaks, "breaks")
-        if prompts is None:
+        if prompts is None and sources is None:
             self.texts = [piece for ids in texts for piece in cut(ids, length + 1, breaks)]
         else:
             self.texts = [as_text(ids, in_place=True) for ids in texts]
-            _check_prompts(self.texts, prompts, length)
+            if prompts is not None:
+                _check_prompts(self.texts, prompts, length)
         self.prompts = prompts
+        self.sources = None if sources is None else [as_text(ids, in_place=True) for ids in sources]
         if not self.texts:
             raise ValueError("There is no text of two tokens or more to make batches of.")
         self.length, self.rows, self.seed = length, rows, seed
         self.lengths = [len(text) - 1 for text in self.texts]  # the last token is only a target
+        self._rooms = self.lengths  # what a text takes of a row; of the longer side, so that both sides fit
+        if self.sources is not None:
+            _check_sources(self.texts, self.sources, length)
+            self._rooms = [max(pair) for pair in zip(self.lengths, map(len, self.sources), strict=True)]
         self._plan = lru_cache(maxsize=2)(self._make_plan)
         self._starts: dict[int, list[int]] = {}  # world -> the first step of each epoch, as far as they were asked for
 
@@ -191,7 +211,12 @@ class Batches:
                 f"A text is {max(self.lengths)} tokens long, but this model reads at most {context}: "
                 f"make the batches with length={context} or less."
             )
-        check_vocabulary(self.texts, model)
+        reads_source = getattr(model, "reads_source", False)
+        if reads_source != (self.sources is not None):
+            needs = "writes about a source: give Batches its sources" if reads_source else "reads no sources"
+            raise ValueError(f"This model {needs}.")
+        check_starts((int(text[0]) for text in self.texts), model)
+        check_vocabulary([*self.texts, *(self.sources or ())], model)
 
     def epoch_tokens(self) -> int:
         """Targets in one pass over all texts."""
@@ -220,31 +245,46 @@ class Batches:
 
     def once(self) -> Iterable[Batch]:
         """All texts once, for measuring: longest rows first, in a fixed order."""
-        order = sorted(range(len(self.texts)), key=lambda i: (-self.lengths[i], i))
-        rows = pack(self.lengths, self.length, order)
+        order = sorted(range(len(self.texts)), key=lambda i: (-self._rooms[i], i))
+        rows = pack(self._rooms, self.length, order)
         for first in range(0, len(rows), self.rows):
             yield self._tensors(rows[first : first + self.rows])
 
     def _make_plan(self, epoch: int) -> list[list[int]]:
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.texts)).tolist()
-        rows = pack(self.lengths, self.length, order)
+        rows = pack(self._rooms, self.length, order)
         return [rows[i] for i in np.random.default_rng((self.seed, epoch, 1)).permutation(len(rows))]
 
     def _tensors(self, rows: list[list[int]]) -> Batch:
-        # As wide as the longest row; no rows (a rank with nothing left) give one token of padding without a target.
-        width = max((sum(self.lengths[index] for index in row) for row in rows), default=1)
-        shape = (max(len(rows), 1), width)
-        ids, segments = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-        targets = np.full(shape, IGNORED, dtype=np.int64)
-        for r, row in enumerate(rows):
-            start = 0
-            for number, index in enumerate(row, start=1):
-                text, end = self.texts[index], start + self.lengths[index]
-                ids[r, start:end], targets[r, start:end], segments[r, start:end] = text[:-1], text[1:], number
-                if self.prompts is not None:  # the last token of the prompt predicts the first of the answer
-                    targets[r, start : start + self.prompts[index] - 1] = IGNORED
-                start = end
-        return Batch(torch.from_numpy(ids), torch.from_numpy(segments), torch.from_numpy(targets))
+        ids, segments = filled([[self.texts[index][:-1] for index in row] for row in rows])
+        targets, _ = filled([[self._targets(index) for index in row] for row in rows], IGNORED)
+        if self.sources is None:
+            return Batch(ids, segments, targets)
+        return Batch(ids, segments, targets, *filled([[self.sources[index] for index in row] for row in rows]))
+
+    def _targets(self, index: int) -> np.ndarray:
+        """The token after each of a text; the last one of a prompt predicts the first of the answer."""
+        targets = self.texts[index][1:]
+        if self.prompts is not None:
+            targets = targets.astype(np.int64)
+            targets[: self.prompts[index] - 1] = IGNORED
+        return targets
+
+
+def filled(rows: Sequence[Sequence[np.ndarray]], empty: int = 0) -> tuple[Tensor, Tensor]:
+    """Rows of texts, one after another, and their segments: 2 × (B, T), as wide as the longest row.
+
+    No rows (a rank with nothing left) give one token of padding.
+    """
+    shape = (max(len(rows), 1), max((sum(map(len, row)) for row in rows), default=1))
+    ids, segments = np.full(shape, empty, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    for r, row in enumerate(rows):
+        start = 0
+        for number, text in enumerate(row, start=1):
+            end = start + len(text)
+            ids[r, start:end], segments[r, start:end] = text, number
+            start = end
+    return torch.from_numpy(ids), torch.from_numpy(segments)
 
 
 def _check_prompts(texts: Sequence[np.ndarray], prompts: Sequence[int], length: int) -> None:
@@ -262,3 +302,17 @@ def _check_prompts(texts: Sequence[np.ndarray], prompts: Sequence[int], length: 
                 f"Text {number} has {len(text)} tokens with its prompt, but a row of length {length} holds "
                 f"{length + 1}: divide it first (text.excerpts), or take longer rows."
             )
+
+
+def _check_sources(texts: Sequence[np.ndarray], sources: Sequence[np.ndarray], length: int) -> None:
+    """Raise ValueError for sources that cannot be read beside these texts, with the first of each kind."""
+    if len(sources) != len(texts):
+        raise ValueError(f"There are {len(texts)} texts and {len(sources)} sources: each text needs one.")
+    for number, (text, source) in enumerate(zip(texts, sources, strict=True)):
+        if not 2 <= len(text) <= length + 1:
+            raise ValueError(
+                f"Text {number} has {len(text)} tokens, but beside a source it has 2 (one to read and one to predict) to "
+                f"{length + 1}: shorten it, or take longer rows."
+            )
+        if not 1 <= len(source) <= length:
+            raise ValueError(f"Source {number} has {len(source)} tokens, but a row holds 1 to {length}: shorten it.")
