@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 import minipoet
-from minipoet.command import convert, info, run, write
+from minipoet.command import convert, info, label, run, write
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--version", action="version", version=f"minipoet {minipoet.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (write, info, convert):
+    for command in (write, info, convert, label):
         command.add_parser(commands)
     args = parser.parse_args(arguments)
     if "main" not in args:

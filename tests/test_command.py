@@ -100,10 +100,10 @@ def test_note_never_goes_to_standard_output(monkeypatch, capsys):
 def test_no_command_shows_what_there_is(capsys):
     assert minipoet_command() == 2
     help_text = capsys.readouterr().err
-    assert all(command in help_text for command in ("write", "info", "convert"))
+    assert all(command in help_text for command in ("write", "info", "convert", "label"))
 
 
-@pytest.mark.parametrize("command", ["write", "info", "convert"])
+@pytest.mark.parametrize("command", ["write", "info", "convert", "label"])
 def test_each_command_has_help_with_examples(capsys, command):
     assert minipoet_command(command, "--help") == 0
     assert f"\nexamples:\n  minipoet {command} " in capsys.readouterr().out

@@ -3,6 +3,7 @@
 write      a poem from its first words         describe   what is in a folder, as plain values, for info
 info       what is in a folder, in words       folders    what kind of folder it is, and an adapter's base
 convert    an old .bin as safetensors          units      words for types of numbers and for sizes
+label      a person's yes or no, text by text
 
 Below: `run`, by which a command ends (0 when it did its work, 2 with one sentence when the user has something to
 mend), `show` for its result, `tell` for a note beside it.

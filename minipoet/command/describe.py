@@ -30,6 +30,7 @@ from minipoet.training.state import read_header
 # What the config.json of one family or another calls it.
 SIZES = {
     "layers": ("n_layer", "num_hidden_layers", "num_layers"),
+    "decoder_layers": ("num_decoder_layers",),
     "width": ("n_hidden", "n_embd", "hidden_size", "d_model"),
     "heads": ("n_head", "num_attention_heads", "num_heads"),
     "key_value_heads": ("num_key_value_heads",),
@@ -75,11 +76,15 @@ def _checkpoint(folder: Path, problems: list[str]) -> Facts:
         config = make_config(cls, values)
         values = vars(config) | values  # what the file leaves out is the family's default
         with torch.device("meta"):
-            facts["parameters"] = count_parameters(cls(config)).all
-        load_model(folder, device="meta")
+            model = cls(config)
+        facts["parameters"] = count_parameters(model).all
+        if model.reads_source:  # it knows distances only, whatever number its config has
+            values["n_positions"] = "unlimited"
+        facts["parameters"] = count_parameters(load_model(folder, device="meta")).all  # what is tied, the files tell
     except CheckpointError as error:
         problems.append(str(error))
-    facts |= {size: values[key] for size, keys in SIZES.items() for key in keys if key in values}
+    sizes = {size: values[key] for size, keys in SIZES.items() for key in keys if key in values}
+    facts |= {size: value for size, value in sizes.items() if value is not None}
     try:
         facts["weights"] = _weights(weight_files(folder))
     except CheckpointError as error:

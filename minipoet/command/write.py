@@ -8,6 +8,7 @@ Chapter: docs/command.md
 from __future__ import annotations
 
 import argparse
+import re
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
@@ -39,11 +40,13 @@ examples:
   minipoet write "Мороз и солнце" --seed 7 > poem.txt
   minipoet write < quatrain.txt
   minipoet write --ask "Напиши стихотворение про осень" --base poet-chat
+  minipoet write "Мороз и солнце" --beams 4 --temperature 0
 
 The poem goes on exactly where the prompt stops: in the line or, after a line
-break, on the next one. A line break is typed as \n in quotes. The seed of each
-poem is told on standard error; given again by --seed, with the same prompt,
-model and options, it gives the same poem. More: docs/command.md
+break, on the next one; a T5 writes about the prompt, and only that is shown.
+A line break is typed as \n in quotes. The seed of each poem is told on standard
+error; given again by --seed, with the same prompt, model and options, it gives
+the same poem. More: docs/command.md
 """
 
 
@@ -88,6 +91,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         ("top_k", int, "only the N likeliest words; 0 is off"),
         ("min_p", float, "only words with at least this share of the likeliest one's probability; 0 is off"),
         ("repetition_penalty", float, "above 1 avoids what is there already; 1 is off"),
+        ("beams", int, "search for the likeliest text among N at a time, with --temperature 0; 1 is off"),
+        ("length_penalty", float, "of a search: 0 is for short texts, 2 for long ones"),
     ):
         add(OPTIONS[name], metavar="X" if kind is float else "N", type=kind, default=getattr(SamplingSettings, name),
             help=f"{text} (default: %(default)s)")  # fmt: skip
@@ -148,13 +153,14 @@ def _settings(args: argparse.Namespace) -> SamplingSettings:
     values["seed"] = secrets.randbelow(LUCKY) if args.seed is None else args.seed
     wrong = [] if args.variants >= 1 else [f"--variants must be at least 1, got {args.variants}"]
     if args.variants > 1 and args.temperature == 0:
-        wrong.append("--temperature 0 always takes the likeliest word, so all variants would be the same")
+        wrong.append("--temperature 0 draws nothing, so all variants would be the same")
     try:
         settings = SamplingSettings(**values)
     except ValueError as error:
         message = str(error).removeprefix("Sampling settings: ").removesuffix(".")
         for name, option in OPTIONS.items():
-            message = message.replace(f"{name} must", f"{option} must")
+            message = re.sub(rf"\b{name}(?= must| is for)", option, message)
+            message = re.sub(rf"\b{name}=", f"{option} ", message)
         wrong.append(message)
     if wrong:
         raise ValueError(f"{'; '.join(wrong)}.")
