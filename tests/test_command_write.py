@@ -286,6 +286,8 @@ def test_weights_are_loaded_in_the_type_asked_for_and_packed_where_that_pays(bas
         (["--tokens", "0"], "--tokens must be a whole number, 1 or more, got 0."),
         (["--temperature", "nan"], "--temperature must be"),
         (["--temperature", "0", "--variants", "2"], "all variants would be the same"),
+        (["--beams", "4"], "--beams 4 means a search, which draws nothing: give --temperature 0 with it."),
+        (["--length-penalty", "2"], "--length-penalty is for a beam search: give --beams 4, say, with it."),
         (["--seed", "-1"], "--seed must be a whole number from 0"),
         (["--stop", ""], "--stop must be"),
         (["--device", "abacus"], "--device abacus cannot be used here"),

@@ -4,9 +4,12 @@ import pytest
 import torch
 from reference_data import load_json, load_tensors, reference
 
-from minipoet.generation import SamplingSettings, generate, generate_ids, generate_many, generate_steps, stream
+import minipoet
+from minipoet.generation import SamplingSettings, chat, generate, generate_ids, generate_many, generate_steps, stream
+from minipoet.generation.sampling import penalise_repetition
 from minipoet.models import load_model
 from minipoet.models.gpt2 import GPT2, GPT2Config
+from minipoet.models.t5 import T5, T5Config
 from minipoet.tokenization import train_bpe
 
 GREEDY = SamplingSettings(temperature=0, max_new_tokens=12)
@@ -353,6 +356,125 @@ def test_wrong_arguments_are_refused(poet):
     with pytest.raises(ValueError, match="do not belong together"):
         generate(tiny(vocab_size=tokenizer.vocab_size - 1), tokenizer, "дол")
     assert generate_many(model, tokenizer, []) == []
+
+
+# --- the prompt as a source --------------------------------------------------------------------------------------
+
+
+class Sources(T5):
+    """Writes down the shapes of what its encoder reads, and of what its decoder does."""
+
+    def encode(self, ids, segments=None, prefix=None):
+        self.encoded.append(tuple(ids.shape))
+        return super().encode(ids, segments, prefix)
+
+    def states(self, ids, cache=None, segments=None):
+        self.decoded.append(tuple(ids.shape))
+        return super().states(ids, cache, segments)
+
+
+def writer(**options) -> Sources:
+    sizes = {"vocab_size": 50, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4}
+    model, generator = Sources(T5Config(**(sizes | options))), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.ge(1) + 0.4 * torch.randn(parameter.shape, generator=generator))
+    model.encoded, model.decoded = [], []
+    return model.eval()
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.5])
+def test_what_is_written_about_a_source_equals_what_reading_all_anew_gives(penalty):
+    model, source, ids = writer(), [5, 9, 30, 1], [0]
+    with torch.no_grad():
+        for _ in range(12):
+            logits = model(torch.tensor([ids]), model.new_cache(torch.tensor([source])))[:, -1]
+            seen = torch.zeros(1, 50, dtype=torch.bool)
+            seen[0, ids] = True  # what is written counts, the source does not
+            ids = [*ids, int(penalise_repetition(logits, seen, penalty).argmax())]
+    settings = SamplingSettings(temperature=0, max_new_tokens=12, repetition_penalty=penalty)
+    assert list(generate_ids(model, [source], settings)[0].ids) == ids[1:]
+
+
+@pytest.mark.parametrize("settings", [GREEDY, WARM, SamplingSettings(repetition_penalty=1.4, max_new_tokens=12)])
+def test_a_text_does_not_depend_on_the_sources_beside_it(settings):
+    model, seeds = writer(), [11, 12, 13, 14, 15]
+    together = generate_ids(model, PROMPTS, settings, seeds=seeds)
+    for prompt, seed, text in zip(PROMPTS, seeds, together, strict=True):
+        assert generate_ids(model, [prompt], settings, seeds=[seed]) == [text]
+    ended = generate_ids(model, PROMPTS, settings, seeds=seeds, eos_ids=[together[0].ids[3]])
+    for with_end, without in zip(ended, together, strict=True):
+        assert with_end.ids == without.ids[: len(with_end.ids)]
+    assert ended[0].finish == "end"
+
+
+def test_equal_sources_are_read_once_and_texts_that_have_ended_leave_the_batch():
+    model, lengths, counts = writer(), [3, 1, 6, 2], [0] * 4
+
+    def on_token(poem: int, id: int) -> bool:
+        counts[poem] += 1
+        return counts[poem] == lengths[poem]
+
+    generate_ids(model, [[1, 5, 9]] * 4, WARM, on_token=on_token)
+    assert model.encoded == [(1, 3)]
+    assert model.decoded == [(1, 1), (3, 1), (2, 1), (1, 1), (1, 1), (1, 1)]
+
+
+def test_a_long_source_takes_nothing_from_what_may_be_written():
+    (text,) = generate_ids(writer(), [[7] * 700], SamplingSettings(temperature=0, max_new_tokens=600))
+    assert len(text.ids) == 600
+    assert text.finish == "length"
+
+
+def test_sources_of_several_adapters_are_one_batch():
+    model = writer()
+    for seed, name in enumerate(("pushkin", "esenin")):
+        minipoet.add_lora(model, rank=2, targets="all-linear", name=name, seed=seed)
+        for parameter in model.parameters():
+            parameter.data += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
+    names = ["pushkin", None, "esenin", "esenin", "pushkin"]
+    model.encoded.clear()
+    together = generate_ids(model, PROMPTS, GREEDY, adapters=names)
+    assert model.encoded == [(5, 7)]
+    for prompt, name, text in zip(PROMPTS, names, together, strict=True):
+        minipoet.set_adapter(model, name)
+        assert generate_ids(model, [prompt], GREEDY) == [text]
+    assert together[0] != together[3]
+
+
+def test_the_text_of_a_source_is_what_is_written_about_it():
+    tokenizer = Syllables()
+    model = writer(vocab_size=tokenizer.vocab_size + 2)
+    options = {"max_new_tokens": 9, "temperature": 1.5, "seed": 3}
+    rules = {"eos_ids": [2], "banned": [0, 1], "vocab_size": tokenizer.vocab_size}
+    for prompt in ("лимара", "дол!"[:3] + "  "):
+        ((made,),) = generate_many(model, tokenizer, [prompt], **options)
+        ids = [*tokenizer.encode(prompt.rstrip()), tokenizer.eos_id]  # no start token, and an end
+        assert made.ids == generate_ids(model, [ids], SamplingSettings(**options), **rules)[0].ids
+        assert made.prompt == prompt.rstrip()
+        assert made.text == made.continuation == tokenizer.decode(made.ids)
+        assert generate(model, tokenizer, prompt, **options) == made.text
+        assert "".join(stream(model, tokenizer, prompt, **options)) == made.text
+        searched = generate(model, tokenizer, prompt, temperature=0, beams=3, max_new_tokens=9)
+        assert "".join(stream(model, tokenizer, prompt, temperature=0, beams=3, max_new_tokens=9)) == searched
+
+
+def test_the_first_word_about_a_source_has_no_space_before_it():
+    tokenizer = Words()
+    text = generate(writer(vocab_size=tokenizer.vocab_size), tokenizer, "дол", max_new_tokens=3, until_end=False)
+    assert text.startswith("w") and text.count(" w") == 2
+
+
+def test_what_makes_no_sense_with_a_source_is_refused():
+    tokenizer = Syllables()
+    model = writer(vocab_size=tokenizer.vocab_size)
+    for call in (generate, stream):
+        with pytest.raises(ValueError, match="start=False is for a model that goes on from its prompt"):
+            call(model, tokenizer, "дол", start=False)
+        with pytest.raises(ValueError, match="prompt is empty: say what the text is to be about"):
+            call(model, tokenizer, " ")
+    with pytest.raises(ValueError, match="A Sources writes about a source and does not talk"):
+        chat(model, tokenizer, "дол")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -17,8 +17,8 @@ from dataclasses import asdict
 from typing import Any
 
 from minipoet.checks import shown
-from minipoet.generation.loop import check_prompts
 from minipoet.generation.poems import Generated, as_settings, endings, expect_pair, pieces, write_all
+from minipoet.generation.prompts import check_prompts
 from minipoet.models.base import LanguageModel
 from minipoet.tokenization.base import Tokenizer
 from minipoet.tokenization.chat import END, ChatTemplate, Message, chat_template
@@ -40,8 +40,7 @@ def chat(model: LanguageModel, tokenizer: Tokenizer, messages: Conversation, **s
 def stream_chat(model: LanguageModel, tokenizer: Tokenizer, messages: Conversation, **settings: Any) -> Iterator[str]:
     """The answer of `chat` in pieces of whole letters, each as soon as it is certain. Arguments and errors as there."""
     options = as_settings(settings)
-    expect_pair(model, tokenizer)
-    template = chat_template(tokenizer)
+    template = _template(model, tokenizer)
     (messages,) = _conversations([messages], template)
     ids = template.encode(tokenizer, messages, generation_prompt=True)
     check_prompts(model, [ids])
@@ -65,13 +64,20 @@ def chat_many(
     `generate_many` and `chat`.
     """
     options = as_settings(settings)
-    expect_pair(model, tokenizer)
-    template = chat_template(tokenizer)
+    template = _template(model, tokenizer)
     conversations = _conversations(conversations, template)
     texts = [template.text(messages, generation_prompt=True) for messages in conversations]
     ids = [template.encode(tokenizer, messages, generation_prompt=True) for messages in conversations]
     ends = _ends_of_an_answer(tokenizer)
     return write_all(model, tokenizer, texts, ids, options, samples, batch_size, adapters, ends)
+
+
+def _template(model: LanguageModel, tokenizer: Tokenizer) -> ChatTemplate:
+    """The form in which the model talks. Raises ValueError for one that does not."""
+    expect_pair(model, tokenizer)
+    if model.reads_source:
+        raise ValueError(f"A {type(model).__name__} writes about a source and does not talk: give it to generate.")
+    return chat_template(tokenizer)
 
 
 def _conversations(conversations: Any, template: ChatTemplate) -> list[Sequence[Message]]:

@@ -12,6 +12,7 @@ from typing import Any
 from minipoet.checks import SEEDS, is_number, is_whole
 
 COLDEST = 1e-6  # logits divided by less may become infinite in fp32
+STEEPEST = 10  # length ** this is still a number
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class SamplingSettings:
     stop: str | Sequence[str] = ()  # strings at which the poem ends; they are cut off
     until_end: bool = True  # False: the end of the text is never drawn, so there are max_new_tokens always
     seed: int = 0
+    beams: int = 1  # how many texts a beam search keeps; 1 is no search. A search draws nothing: temperature is 0
+    length_penalty: float = 1.0  # a search compares Σ log p / length**this: 0 is for short texts, 2 for long ones
+    early_stopping: bool = False  # True: a search is over when `beams` texts have ended, better ones in sight or not
 
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else self.stop
@@ -50,15 +54,35 @@ class SamplingSettings:
             ),
             ("stop", _strings(stop), "a string or a list of strings, none of them empty"),
             ("seed", is_whole(self.seed, 0, SEEDS), "a whole number from 0 to 2**64 - 1"),
+            ("beams", is_whole(self.beams, 1), "a whole number, 1 (no search) or more"),
+            (
+                "length_penalty",
+                is_number(self.length_penalty) and abs(self.length_penalty) <= STEEPEST,
+                f"a number from -{STEEPEST} to {STEEPEST}",
+            ),
+            ("early_stopping", isinstance(self.early_stopping, bool), "True or False"),
         ]
         wrong = [f"{name} must be {rule}, got {getattr(self, name)!r}" for name, right, rule in rules if not right]
+        wrong = wrong or self._contradictions()
         if wrong:
             raise ValueError(f"Sampling settings: {'; '.join(wrong)}.")
         object.__setattr__(self, "stop", tuple(stop))
 
+    def _contradictions(self) -> list[str]:
+        """What makes sense by itself, but not together: nothing that was asked for is passed over in silence."""
+        if self.beams == 1:
+            idle = [("length_penalty", self.length_penalty != 1), ("early_stopping", self.early_stopping)]
+            return [f"{name} is for a beam search: give beams=4, say, with it" for name, told in idle if told]
+        wrong = []
+        if not self.greedy:
+            wrong.append(f"beams={self.beams} means a search, which draws nothing: give temperature=0 with it")
+        if self.stop:
+            wrong.append("stop strings end one text as it grows, and a beam search has several: leave them out")
+        return wrong
+
     @property
     def greedy(self) -> bool:
-        """Is the likeliest token taken each time? Then the seed and the filters but for the penalty do not matter."""
+        """Is nothing drawn? Then the seed and the filters but for the penalty do not matter."""
         return self.temperature == 0
 
 

@@ -54,7 +54,7 @@ class LayerPast:
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order (a row may come several times)."""
         if self.buffers is not None:
-            keys, values = (buffer[:, :, : self.length].index_select(0, rows) for buffer in self.buffers)
+            keys, values = (_chosen(buffer, self.length, rows) for buffer in self.buffers)
             self.buffers = (keys, values)
 
 
@@ -115,4 +115,13 @@ def _roomier(t: Tensor, capacity: int) -> Tensor:
     B, G, S, D = t.shape
     buffer = t.new_empty(B, G, capacity, D)
     buffer[:, :, :S] = t
+    return buffer
+
+
+def _chosen(t: Tensor, length: int, rows: Tensor) -> Tensor:
+    """These rows of a buffer, its free end kept: beams move at every step, and would be copied twice."""
+    if t.requires_grad:
+        return t[:, :, :length].index_select(0, rows)
+    buffer = t.new_empty(len(rows), *t.shape[1:])
+    torch.index_select(t[:, :, :length], 0, rows, out=buffer[:, :, :length])
     return buffer

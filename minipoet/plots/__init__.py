@@ -3,6 +3,7 @@
 runs       the course of a training run, and what several gave
 curves     several runs in one picture
 counts     how often words and tokens stand in a corpus
+ratings    how often there is each rating, and shares with their intervals
 attention  what attention looks at
 comparison what a side-by-side page shows: poems, tables, pictures
 page       that page, one HTML file                              terminal   the same as text
@@ -15,6 +16,7 @@ from minipoet.plots.counts import plot_ranks, plot_rare, plot_rising, plot_vocab
 from minipoet.plots.curves import curve_pictures, plot_curves
 from minipoet.plots.figure import COLORS, save_figure
 from minipoet.plots.page import write_page
+from minipoet.plots.ratings import plot_ratings, plot_shares, rating_line
 from minipoet.plots.runs import plot_bars, plot_history, plot_points, plot_study, plot_trials
 from minipoet.plots.terminal import compare_in_terminal
 
@@ -33,10 +35,13 @@ __all__ = [
     "plot_prefix_mass",
     "plot_ranks",
     "plot_rare",
+    "plot_ratings",
     "plot_rising",
+    "plot_shares",
     "plot_study",
     "plot_trials",
     "plot_vocabularies",
+    "rating_line",
     "save_figure",
     "write_page",
 ]

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, pairwise
 from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 from minipoet.checks import as_path, expect, is_number, shown
 from minipoet.plots.figure import COLORS, finish, save_figure
 from minipoet.training import History
+from minipoet.training.epochs import as_epochs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def plot_history(history: History, path: str | Path, title: str = "", unit: str = "nats per token") -> None:
+def plot_history(
+    history: History,
+    path: str | Path,
+    title: str = "",
+    unit: str = "nats per token",
+    epochs: Sequence[int] | None = None,
+) -> None:
     """Draw training loss (each step, and smoothed) and validation against steps, the best one marked, to a picture.
 
-    unit: of the validation values. Raises ValueError for a history without steps.
+    unit: of the validation values. epochs: the last step of each (`training.epoch_ends`); then the axis counts epochs,
+    and the mean training loss of each stands over its middle. Raises ValueError for a history without steps.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     path = as_path(path, "The picture")
     expect(history, History, "history", "a History", "of a file read_history gives it")
@@ -25,25 +39,41 @@ def plot_history(history: History, path: str | Path, title: str = "", unit: str 
         raise ValueError("The history has no training step to draw.")
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(steps, losses, color="#9db7d5", linewidth=0.8, label="training, each step")
-    axes.plot(steps, _smooth(losses), color="#1f4e8c", linewidth=1.6, label="training, smoothed")
-    axes.set_xlabel("step")
+    places = steps if epochs is None else as_epochs(steps, epochs)
+    axes.plot(places, losses, color="#9db7d5", linewidth=0.8, label="training, each step")
+    if epochs is None:
+        axes.plot(steps, _smooth(losses), color="#1f4e8c", linewidth=1.6, label="training, smoothed")
+    else:
+        means = zip(*_epoch_means(steps, losses, epochs), strict=True)
+        axes.plot(*means, color="#1f4e8c", marker="o", markersize=3.5, label="training, mean of the epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("step" if epochs is None else "epoch")
     axes.set_ylabel("nats per token")
     axes.set_title(title)
-    at, values = history.curve("validation")
-    if at:
-        right = axes if unit == "nats per token" else axes.twinx()
-        right.plot(at, values, color="#b5471b", marker="o", markersize=3.5, label="validation")
-        best = min(range(len(values)), key=lambda i: values[i])
-        right.plot(at[best], values[best], marker="*", markersize=14, color="#b5471b", linestyle="none")
-        right.annotate(f"{values[best]:.3f} at step {at[best]}", (at[best], values[best]), xytext=(0, 10),
-                       textcoords="offset points", ha="right", color="#b5471b")  # fmt: skip
-        right.margins(y=0.12)
-        if right is not axes:
-            right.set_ylabel(f"validation, {unit}", color="#b5471b")
-    figure.legend(loc="outside upper right", ncols=3, fontsize="small", frameon=False)
+    _draw_validation(axes, history, unit, epochs)
+    figure.legend(loc="outside upper right", ncols=4, fontsize="small", frameon=False)
     axes.grid(alpha=0.25)
     save_figure(figure, path)
+
+
+def _draw_validation(axes: Axes, history: History, unit: str, epochs: Sequence[int] | None) -> None:
+    """Draw the validation, the best one marked; in another unit than the loss on an axis of its own."""
+    at, values = history.curve("validation")
+    if not at:
+        return
+    right = axes if unit == "nats per token" else axes.twinx()
+    places = at if epochs is None else as_epochs(at, epochs)
+    right.plot(places, values, color="#b5471b", marker="o", markersize=3.5, label="validation")
+    best = min(range(len(values)), key=lambda i: values[i])
+    words, label = f"{values[best]:.3f} at step {at[best]}", None
+    if epochs is not None:
+        words, label = f"{values[best]:.3f}", f"best: epoch {round(places[best], 1):g} of {len(epochs)}"
+    right.plot(places[best], values[best], marker="*", markersize=14, color="#b5471b", linestyle="none", label=label)
+    right.annotate(words, (places[best], values[best]), xytext=(0, 10), textcoords="offset points", ha="right",
+                   color="#b5471b")  # fmt: skip
+    right.margins(y=0.12)
+    if right is not axes:
+        right.set_ylabel(f"validation, {unit}", color="#b5471b")
 
 
 def plot_study(
@@ -191,6 +221,13 @@ def _check_points(points: Mapping[str, Sequence[tuple[float, float]]]) -> None:
         for place in places:
             if not isinstance(place, tuple) or len(place) != 2 or not all(map(is_number, place)):
                 raise ValueError(f"A point must be (x, y), got {place!r} in {label!r}.")
+
+
+def _epoch_means(steps: Sequence[int], losses: Sequence[float], ends: Sequence[int]) -> list[tuple[float, float]]:
+    """(middle, mean loss of its steps) of the epochs that have steps, the last one perhaps not all of them."""
+    of = list(zip(steps, losses, strict=True))
+    inside = ([loss for step, loss in of if first < step <= last] for first, last in pairwise([0, *ends]))
+    return [(number + 0.5, fmean(found)) for number, found in enumerate(inside) if found]
 
 
 def _smooth(values: list[float], weight: float = 0.9) -> list[float]:

@@ -20,8 +20,9 @@ from transformers import (
 )
 
 import minipoet
-from minipoet.generation import SamplingSettings, filter_logits, generate_ids, generate_many
+from minipoet.generation import Continuation, SamplingSettings, filter_logits, generate_ids, generate_many, search_beams
 from minipoet.generation.sampling import seen_ids
+from minipoet.models import load_model
 
 NEW = 16
 CLEAR = 1e-4  # a smaller gap between the two best scores may be decided by rounding
@@ -114,6 +115,120 @@ def test_greedy_ids_of_an_adapted_model_equal_those_of_peft(seed: int, tmp_path:
     settings = SamplingSettings(max_new_tokens=NEW, temperature=0)
     ours = generate_ids(model, prompts, settings, eos_ids=[2], vocab_size=tokenizer.vocab_size)
     assert_same_ids([new.ids for new in ours], their_greedy(adapted, prompts, [2], 1.0, SPARE))
+
+
+def their_search(
+    model: nn.Module, prompts: list[list[int]], eos: list[int], beams: int, **options: object
+) -> list[tuple[list[int], float]]:
+    """The texts that transformers' beams find, with the token that ended them, and their scores."""
+    width, source = max(map(len, prompts)), model.config.is_encoder_decoder
+    fill = [width - len(row) for row in prompts]  # behind a source, before a prompt
+    ids = torch.tensor([[0] * n * (not source) + row + [0] * n * source for n, row in zip(fill, prompts, strict=True)])
+    mask = torch.tensor(
+        [[0] * n * (not source) + [1] * len(row) + [0] * n * source for n, row in zip(fill, prompts, strict=True)]
+    )
+    model.generation_config.eos_token_id = eos
+    out = model.generate(
+        ids,
+        attention_mask=mask,
+        do_sample=False,
+        max_new_tokens=NEW,
+        num_beams=beams,
+        num_return_sequences=beams,
+        pad_token_id=0,
+        output_scores=True,
+        output_logits=True,  # or there are no beam_indices
+        return_dict_in_generate=True,
+        **options,
+    )
+    new = out.sequences[:, 1 if source else width :].tolist()
+    lengths = (out.beam_indices >= 0).sum(1).tolist()
+    return list(zip([row[:n] for row, n in zip(new, lengths, strict=True)], out.sequences_scores.tolist(), strict=True))
+
+
+def assert_same_search(ours: list[list[Continuation]], theirs: list[tuple[list[int], float]], eos: list[int]) -> None:
+    """The same texts, unless one of ours is as good as theirs but for rounding: then they may have changed places."""
+    flat = [text for row in ours for text in row]
+    assert len(flat) == len(theirs)
+    for text, (ids, score) in zip(flat, theirs, strict=True):
+        limit = 2e-5 * max(1, abs(score))
+        assert abs(text.score - score) < limit
+        ended = text.finish == "end"
+        near = sum(abs(score - other) < limit for _, other in theirs)
+        assert near > 1 or list(text.ids) == (ids[:-1] if ended else ids)
+        assert near > 1 or ended == (ids[-1] in eos)
+
+
+def random_search(seed: int) -> tuple[int, dict[str, object]]:
+    """A number of beams, and the options that both libraries call alike."""
+    rng = random.Random(seed)
+    options = {
+        "length_penalty": rng.choice([0.0, 1.0, 2.0, -1.0, rng.uniform(-2, 3)]),
+        "early_stopping": rng.random() < 0.4,
+        "repetition_penalty": rng.choice([1.0, 1.0, 1.3, 0.8]),
+    }
+    return rng.choice([2, 3, 4, 7]), options
+
+
+def compare_searches(reference: nn.Module, model: nn.Module, prompts: list[list[int]], first: int, seed: int) -> None:
+    eos = random.Random(seed).sample(range(first, model.config.vocab_size), random.Random(seed).choice([1, 2, 20]))
+    for number in range(4):
+        beams, options = random_search(10 * seed + number)
+        expected = their_search(reference, prompts, eos, beams, **options)
+        settings = SamplingSettings(max_new_tokens=NEW, temperature=0, beams=beams, **options)
+        for batch_size in (64, beams):
+            found = search_beams(model, prompts, settings, best=beams, eos_ids=eos, batch_size=batch_size)
+            assert_same_search(found, expected, eos)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_beams_find_the_texts_and_scores_of_transformers(seed: int, tmp_path: Path) -> None:
+    reference = theirs(seed)
+    model = load_model(save_theirs(reference, tmp_path))
+    compare_searches(reference, model, random_prompts(seed), 5, seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_written_about_a_source_is_what_transformers_writes(seed: int, tmp_path: Path) -> None:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    rng = random.Random(seed)
+    gated = rng.random() < 0.5
+    config = T5Config(
+        vocab_size=150,
+        d_model=rng.choice([16, 24]),
+        d_kv=6,
+        d_ff=40,
+        num_layers=rng.choice([1, 2]),
+        num_heads=rng.choice([2, 4]),
+        feed_forward_proj="gated-gelu" if gated else "relu",
+        tie_word_embeddings=not gated,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+    )
+    reference = randomise(T5ForConditionalGeneration(config), seed, std=0.5)
+    reference.save_pretrained(tmp_path)
+    model = load_model(tmp_path)
+    sources = [torch.randint(2, 150, (rng.randint(1, 12),), generator=generator(seed + i)).tolist() for i in range(5)]
+    sources = [[*ids, 1] for ids in sources]
+    compare_searches(reference, model, sources, 1, seed)
+    settings = SamplingSettings(max_new_tokens=NEW, temperature=0, repetition_penalty=1.2)
+    width = max(map(len, sources))
+    reference.generation_config.eos_token_id = None
+    out = reference.generate(
+        torch.tensor([row + [0] * (width - len(row)) for row in sources]),
+        attention_mask=torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in sources]),
+        do_sample=False,
+        max_new_tokens=NEW,
+        repetition_penalty=1.2,
+        output_scores=True,
+        return_dict_in_generate=True,
+    )
+    best, second = torch.stack(out.scores, dim=1).topk(2, dim=-1).values.unbind(-1)
+    clear = ((best - second) > CLEAR).long().cumprod(dim=1).sum(dim=1).tolist()
+    ours = [text.ids for text in generate_ids(model, sources, settings)]
+    assert_same_ids(ours, [(row[:NEW], n) for row, n in zip(out.sequences[:, 1:].tolist(), clear, strict=True)])
 
 
 def random_filters(seed: int) -> dict[str, float]:

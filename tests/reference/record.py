@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import record_adapters
+import record_beams
 import record_chat
 import record_chrf
 import record_counts
@@ -28,7 +29,7 @@ from record_common import HERE, write_json
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "sacrebleu", "trl")
 # The tokenizer first: record_gpt2 copies its files.
 SECTIONS = (
-    record_text, record_chrf, record_gpt2, record_decoding, record_adapters, record_counts, record_prefix,
+    record_text, record_chrf, record_gpt2, record_decoding, record_beams, record_adapters, record_counts, record_prefix,
     record_qwen, record_chat, record_sft,
 )  # fmt: skip
 
