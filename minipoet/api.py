@@ -21,7 +21,11 @@ from minipoet.models import CheckpointError, LanguageModel, load_model, save_mod
 from minipoet.models.checkpoint import read_config
 from minipoet.tokenization import Tokenizer, load_tokenizer
 
-EMBEDDED = {"poet-tiny": "poet_tiny", "poet-chat": "poet_chat"}  # name: folder in minipoet/assets
+EMBEDDED = {  # name: folder in minipoet/assets
+    "poet-tiny": "poet_tiny",
+    "poet-chat": "poet_chat",
+    "reviewer-tiny": "reviewer_tiny",
+}
 
 
 def load(
@@ -32,7 +36,7 @@ def load(
 ) -> tuple[LanguageModel, Tokenizer]:
     """A model, in evaluation mode, and its tokenizer.
 
-    name: "poet-tiny" or "poet-chat" (they come with the package), a folder, or a model's id on the Hugging Face hub
+    name: "poet-tiny", "poet-chat" or "reviewer-tiny" (they come with the package), a folder, or a model's id on the hub
     ("owner/model", or "owner/model@revision"), which is fetched once and read from the cache afterwards.
     dtype: None keeps the file's own, but fp16 becomes fp32 on a CPU, and the embedded models are fp32 everywhere.
     check_memory: weights that do not fit in memory are told before they are read; False tries nevertheless.

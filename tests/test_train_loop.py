@@ -275,7 +275,7 @@ def test_stopping_before_the_first_step_is_refused(tmp_path):
 # --- resuming -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "muon"])
 @pytest.mark.parametrize("stops", [[1], [3], [4], [5], [11], [2, 6, 7]])
 def test_stopped_and_resumed_equals_never_stopped(tmp_path, undisturbed, optimizer, stops):
     for stop in stops:
