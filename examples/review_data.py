@@ -1,7 +1,7 @@
 """Reviews for t5_reviews.py and study_t5_lora.py: four sides that share nothing, and what a model is asked for each.
 
-    read      the sides: to learn from, to measure on while learning, for the judge of ratings, and to test both
-    ask       (requests, texts) of reviews: "категория: Кафе; рейтинг: 5; слова: кофе, десерт", and the review
+read      the sides: to learn from, to measure on while learning, for the judge of ratings, and to test both
+ask       (requests, texts) of reviews: "категория: Кафе; рейтинг: 5; слова: кофе, десерт", and the review
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Sides:
 
 
 def read(name: str, number: int | None, seed: int) -> Sides:
-    """The sides of the embedded reviews, of a file or of "geo-reviews"; number: of them all, None: as many as there are.
+    """The sides of the embedded reviews, of a file or of "geo-reviews"; number: of all together, None: all there are.
 
     The embedded ones are divided as they were written, and each side varied by itself: so no sentence is on two sides.
     """

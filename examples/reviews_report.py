@@ -39,7 +39,7 @@ class Trained:
 
     def measured(self, rating: int | None = None) -> tuple[float, float]:
         """The loss of held-out reviews, nats a token, before the training and at its best epoch; of one rating."""
-        at, deciding = self.history.curve("validation")
+        deciding = self.history.curve("validation")[1]
         values = deciding if rating is None else self.history.curve(f"validation {rating}")[1]
         return values[0], values[deciding.index(min(deciding))]
 
@@ -71,8 +71,10 @@ def write_report(
     confusion = judge.confusion(*_told(sides.test))
     parts = ["# Reviews on request\n", sides.report, "\n## What was learnt\n", training_table(trained),
              "\nHeld-out loss by rating, before → at the best epoch\n", ratings_table(trained),
-             f"\n## The judge of ratings, on reviews new to him\n\n{confusion.summary()}\n\n{confusion.table()}"]  # fmt: skip
+             "\n## The judge of ratings, on reviews new to him\n", confusion.summary(), "\n" + confusion.table()]  # fmt: skip
+    print("\n".join(parts[2:]))
     for name, found in figures.items():
+        print(f"\n{name}\n{found.ratings_table()}")
         parts.append(f"\n## What `{name}` writes\n\n{found.table()}\n\n{found.ratings_table()}")
     parts.append("\n## Reviews\n")
     for of in written:
@@ -81,9 +83,6 @@ def write_report(
                 text = review.text.replace("\n", "\n> ")
                 parts.append(f"**{review.model}** · {review.request}\n\n> {text}\n")
     write_text_atomic(folder / "report.md", "\n".join(parts) + "\n")
-    print("\n" + "\n".join([*parts[2:5], *parts[5:7]]))
-    for name, found in figures.items():
-        print(f"\n{name}\n{found.ratings_table()}")
     write_json_atomic(folder / "results.json", {
         "reviews": {side: count_ratings(getattr(sides, side)) for side in ("train", "validation", "judge", "test")},
         "judge": confusion.accuracy.value, "methods": {one.name: _figures(one, figures[one.name]) for one in trained},

@@ -3,12 +3,12 @@
     python examples/t5_reviews.py                                   # embedded model, embedded reviews
     python examples/t5_reviews.py --base cointegrated/rut5-small --data geo-reviews --reviews 50000
 
-Three trainings of the same base: `full` teaches all parameters, `lora` four numbers a matrix side (q and v of all
-attention), `low` is LoRA of rank 16 with alpha 1 on k, q and v, on reviews of at most three stars. After each epoch all
-are measured on reviews that they do not learn from, rating by rating; the best epoch is kept. Then each is asked for
-reviews: does the rating come out, by a judge who has never seen what they learnt from? Do the keywords? What do they
-copy? OUT has report.md, figures, the adapters and the model, and samples.jsonl: 100 reviews for you,
-`minipoet label OUT/samples.jsonl`. Chapters: docs/reviews.md, docs/lora-or-full.md, docs/proportions.md
+Three trainings of the same base: `full` teaches all parameters, `lora` is LoRA of rank 4 on q and v of all attention,
+`low` of rank 16 with alpha 1 on k, q and v, on reviews of at most three stars. After each epoch all are measured on
+reviews that they do not learn from, rating by rating; the best epoch is kept. Then each is asked for reviews: does the
+rating come out, by a judge who has never seen what they learnt from? Do the keywords? What do they copy? OUT has
+report.md, figures, the adapters and the model, and samples.jsonl: 100 reviews for you, `minipoet label
+OUT/samples.jsonl`. Chapters: docs/reviews.md, docs/lora-or-full.md, docs/proportions.md
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def arguments() -> argparse.Namespace:
     add("--epochs", type=int, default=None, help="instead of each method's own number")
     add("--lr", type=float, default=None, help="instead of each method's own rate")
     add("--optimizer", default="adamw", choices=("adamw", "adafactor"))
-    add("--balance", type=float, default=0.5, help="of a rating with n reviews n^BALANCE in proportion are learnt: 1 as "
-        "they are, 0 all ratings alike (default: %(default)s)")  # fmt: skip
+    add("--balance", type=float, default=0.5, help="of a rating with n reviews n^BALANCE in proportion are learnt: 1 "
+        "as they are, 0 all ratings alike (default: %(default)s)")  # fmt: skip
     add("--length", type=int, default=192, help="tokens a row; longer reviews are cut (default: %(default)s)")
     add("--rows", type=int, default=16, help="rows a step (default: %(default)s)")
     add("--requests", type=int, default=40, help="reviews to write for each rating (default: %(default)s)")
@@ -108,7 +108,9 @@ def teach(name: str, sides: Sides, keywords: Keywords, args: argparse.Namespace)
     model, tokenizer = minipoet.load(args.base, dtype=torch.float32 if full else None, device=args.device)
     if not full:
         minipoet.add_lora(model, method.rank, method.alpha, method.targets, method.dropout, seed=args.seed)
-    chosen = {side: [r for r in getattr(sides, side) if r.rating <= method.most_stars] for side in ("train", "validation")}
+    chosen = {
+        side: [r for r in getattr(sides, side) if r.rating <= method.most_stars] for side in ("train", "validation")
+    }
     learnt, cut = batches(model, tokenizer, balanced(chosen["train"], args.balance, args.seed), keywords, args)
     measured = {
         rating: batches(model, tokenizer, [r for r in chosen["validation"] if r.rating == rating], keywords, args)[0]
@@ -127,10 +129,14 @@ def teach(name: str, sides: Sides, keywords: Keywords, args: argparse.Namespace)
         seed=args.seed,
     )  # fmt: skip
     counts = minipoet.count_parameters(model)
-    print(f"\n{name}: {counts.trainable:,} of {counts.all:,} parameters ({counts.share:.2f} %), {len(chosen['train']):,} "
-          f"reviews ({cut} cut), {method.epochs} epochs of {ends[0]} steps, learning rate {method.lr:g}")  # fmt: skip
+    print(f"\n{name}: {counts.trainable:,} of {counts.all:,} parameters ({counts.share:.2f} %), "
+          f"{len(chosen['train']):,} reviews ({cut} cut), {method.epochs} epochs of {ends[0]} steps, "
+          f"learning rate {method.lr:g}")  # fmt: skip
     folder = args.out / name
-    makers = {"tensorboard": lambda: TensorBoard(folder / "tensorboard"), "mlflow": lambda: MLflow("t5-reviews", run_name=name)}
+    makers = {
+        "tensorboard": lambda: TensorBoard(folder / "tensorboard"),
+        "mlflow": lambda: MLflow("t5-reviews", run_name=name),
+    }
     track = [makers[which]() for which in args.track]
     history = train(model, learnt, settings, folder, validate, resume=args.resume, track=track)
     if full:
@@ -177,8 +183,8 @@ def main() -> None:
     best = written[min(range(len(trained)), key=lambda i: (METHODS[trained[i].name].most_stars < 5, trained[i].best))]
     chosen = write_samples(args.out / "samples.jsonl", best, min(SAMPLES, len(best)), args.seed)
     write_report(args.out, sides, judge, trained, figures, written)
-    print(f"\n{args.out}: report.md, figures, samples.jsonl ({len(chosen)} reviews of {chosen[0].model}: `minipoet label "
-          f"{args.out / 'samples.jsonl'}`); {time.perf_counter() - started:.0f} s in all")  # fmt: skip
+    print(f"\n{args.out}: report.md, figures, samples.jsonl ({len(chosen)} reviews of {chosen[0].model}: "
+          f"`minipoet label {args.out / 'samples.jsonl'}`); {time.perf_counter() - started:.0f} s in all")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 A small model of T5's shape (v1.1's gated MLP, v1.0's head). DATA holds prose.jsonl.gz and prose/pushkin/*.txt: Russian
 classics, in the public domain. The model learns by span corruption, half of its batches as T5 did (15 % of the tokens,
-runs of 3), half with much more to write (half of the tokens, runs of 24: https://arxiv.org/abs/2205.05131 mixes so). The
-vocabulary is learnt from the prose, and from the package's own reviews, whose words the classics had not. What came of
+runs of 3), half with much more to write (half of the tokens, runs of 24, as https://arxiv.org/abs/2205.05131 does too).
+The vocabulary is learnt from the prose, and from the package's own reviews, whose words the classics had not. What came of
 it: docs/denoising.md
 """
 

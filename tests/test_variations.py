@@ -190,6 +190,15 @@ def test_sides_of_the_written_reviews_have_no_sentence_in_common_when_varied():
     assert not texts["train"] & (texts["validation"] | texts["test"])
 
 
+def test_reviews_with_a_sentence_in_common_are_on_one_side():
+    text = "= Кафе\n" + "".join(f"* 5 Кафе {n}\nкухня: Суп {n}.\nцены: Обед {n % 7}.\n" for n in range(20))
+    alike = parse_written(text, "x.txt")[0]  # 0, 7 and 14 have the same words on prices, and so on
+    for seed in range(5):
+        sides = split_written(alike, {"train": 0.5, "test": 0.5}, seed)
+        prices = [{one.sentences[1] for one in side} for side in sides.values()]
+        assert not prices[0] & prices[1] and len(prices[0] | prices[1]) == 7
+
+
 def test_sides_have_their_shares_of_every_rating():
     sides, all_ = split_written(WRITTEN, SIDES), Counter(one.rating for one in WRITTEN)
     for name, side in sides.items():

@@ -69,7 +69,9 @@ def prefix_mass(
     """
     expect_model(model)
     if model.reads_source:
-        raise ValueError(f"The attention is looked at in models that go on from a text; a {type(model).__name__} is none.")
+        raise ValueError(
+            f"The attention is looked at in models that go on from a text; a {type(model).__name__} is none."
+        )
     if not model.prefix_length:
         raise ValueError("No prefix is in use on this model: add_prefix, load_adapter or set_adapter first.")
     expect(texts, Iterable, "texts", "a list of the token ids of texts")

@@ -68,8 +68,8 @@ def likelihood(
     asked otherwise, the figure does not depend on the machine. The model is put in evaluation mode for the time.
     prompts: how many tokens each text begins with that are read and not measured; such texts must fit the context, and
     the characters are those of the rest.
-    sources: the ids of what each text is written about, for a model that reads a source. They are not measured; each must
-    fit the context, and so must its text, which begins with the model's `start_id`.
+    sources: the ids of what each text is written about, for a model that reads a source. They are not measured; each
+    must fit the context, and so must its text, which begins with the model's `start_id`.
     Raises ValueError for no texts to measure on, or no characters, and texts that are not for this model.
     """
     expect_model(model)

@@ -28,7 +28,9 @@ class LanguageModel(nn.Module):
     model_type: ClassVar[str]  # of config.json
     architecture: ClassVar[str]  # the class that transformers calls it by
     task_type: ClassVar[str] = "CAUSAL_LM"  # the word that PEFT has for it
-    reads_source: ClassVar[bool] = False  # True: it writes about a source (encoder_decoder.py), which a cache begins with
+    reads_source: ClassVar[bool] = (
+        False  # True: it writes about a source (encoder_decoder.py), which a cache begins with
+    )
     prefix_parts: ClassVar[tuple[str, ...]] = ()  # where a prefix can stand besides the cache of what is written
     config_class: ClassVar[type]
     names: ClassVar[tuple[Row, ...]]  # (published, ours, transform)

@@ -1,7 +1,7 @@
 """What all models that read a source and write about it have in common: the way through both stacks, and the cache.
 
     cache = model.new_cache(source_ids, source_segments)     the encoder reads the source, once
-    logits = model(ids, cache, segments)                     (B, T) -> (B, T, V): what is written, read on from the cache
+    logits = model(ids, cache, segments)                     (B, T) -> (B, T, V): what is written, on from the cache
 
 What is written begins with `start_id`. Rows may hold several texts, told apart by segments (packing): then a token sees
 the earlier tokens of its own text and all of the source of the same number. A learnt prefix stands before what is
@@ -106,7 +106,7 @@ class EncoderDecoder(LanguageModel):
         numbers = self.beginning()
         if numbers is None:
             return None, None, None
-        own, parts = 2 * len(self.decoder.blocks), self.prefixes.in_use.parts  # type: ignore[union-attr]
+        own, parts = 2 * len(self.decoder.blocks), tuple(self.prefixes.in_use.parts)  # type: ignore[union-attr,arg-type]
         cross = numbers[:, own : 2 * own] if CROSS in parts else None
         encoder = numbers[:, -2 * len(self.encoder.blocks) :] if ENCODER in parts else None
         return numbers[:, :own], cross, encoder
@@ -116,13 +116,14 @@ class EncoderDecoder(LanguageModel):
     ) -> SourceCache:
         """Read the sources, (B, S) ids, of texts that are to be written, and begin those, with the prefix in use.
 
-        source_segments (B, S): 0 is padding, k the source of the k-th text of a row; None: one source a row, no padding.
+        source_segments (B, S): 0 is padding, k the source of a row's k-th text; None: one source a row, no padding.
         """
         if not isinstance(source_ids, Tensor):
             raise ValueError(
                 f"A {type(self).__name__} writes about a source: new_cache(source_ids), (B, S) ids, got {source_ids!r}."
             )
         check_ids(source_ids)
+        _check_segments(source_segments, source_ids, "source_segments")
         own, cross, encoder = self._beginnings()
         encoded = self.encode(source_ids, source_segments, encoder)
         segments = torch.ones_like(source_ids) if source_segments is None else source_segments.long()
@@ -164,6 +165,7 @@ class EncoderDecoder(LanguageModel):
         B, T = ids.shape
         if cache.batch_size != B:
             raise ValueError(f"The cache has read the sources of {cache.batch_size} texts, and here are {B}.")
+        _check_segments(segments, ids, "segments")
         every, before = None, cache.segments(segments is not None, ids.device)
         if before is not None:
             every = torch.cat([before, torch.ones_like(ids) if segments is None else segments.long()], dim=1)
@@ -179,6 +181,12 @@ class EncoderDecoder(LanguageModel):
             layer.store(*kv)
         cache.advance(T, segments, ids.device)
         return self.dropout(self.decoder.norm(x)) * self.output_scale
+
+
+def _check_segments(segments: Tensor | None, ids: Tensor, name: str) -> None:
+    if segments is not None and segments.shape != ids.shape:
+        came = f"{tuple(segments.shape)} beside {tuple(ids.shape)} ids"
+        raise ValueError(f"{name} must say of each id which text it is of, got {came}.")
 
 
 def _seen(every: Tensor | None, S: int, first: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -83,7 +83,9 @@ def training_memory(
         raise ValueError(f"bits must be 16 (bf16 autocast) or 32, got {shown(bits)}.")
     blocks, head = getattr(model, "blocks", None), getattr(model, "head", None)
     if not blocks or head is None:
-        raise ValueError(f"The memory of a step is estimated for transformers, a {type(model).__name__} is none.")
+        raise ValueError(
+            f"The memory of a step is estimated for one stack of blocks, a {type(model).__name__} is none."
+        )
     size, tokens, (vocabulary, width) = bits // 8, rows * length, head.weight.shape
     parameters = list(model.parameters())
     weights = sum(p.numel() * p.element_size() for p in parameters if not p.requires_grad)

@@ -37,7 +37,7 @@ class SourceCache(KVCache):
         return sees[:, None]
 
     def reorder(self, rows: Tensor) -> None:
-        """Row i becomes what row rows[i] was. Beams of one source only change places: their keys stay where they are."""
+        """Row i becomes what row rows[i] was. Beams of one source only change places: its keys stay where they are."""
         super().reorder(rows)
         sources = self._sources.index_select(0, rows)
         if not torch.equal(sources, self._sources):

@@ -38,12 +38,16 @@ OpenUrl = Callable[[str], AbstractContextManager[BinaryIO]]
 
 @dataclass(frozen=True)
 class Pin:
-    """A file of the network: its address (https), its SHA-256 in hexadecimal, its size in bytes, whose it is."""
+    """A file of the network: its address (https), its SHA-256 in hexadecimal, its size in bytes, whose it is.
+
+    instead: what else somebody may do who cannot download it.
+    """
 
     url: str
     sha256: str
     size: int
     licence: str
+    instead: str = "bring a folder with --corpus FOLDER"
 
 
 def github(repository: str, commit: str, path: str) -> str:
@@ -69,7 +73,7 @@ def fetch(pin: Pin, folder: str | Path | None = None, open_url: OpenUrl | None =
         raise CorpusError(f"{pin.url}: expected an address that begins with https://")
     folder = as_path(folder, "The folder to keep it in") if folder is not None else cache_folder()
     path = folder / f"{pin.sha256[:16]}{Path(urlsplit(pin.url).path).suffix}"
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == pin.sha256:
+    if path.is_file() and _sha256(path) == pin.sha256:
         return path
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,17 +89,26 @@ def fetch(pin: Pin, folder: str | Path | None = None, open_url: OpenUrl | None =
                 f"{pin.url}: expected {pin.size} bytes with SHA-256 {pin.sha256}, got "
                 f"{f'more than {pin.size}' if size > pin.size else size} bytes with {digest}; "
                 "the file was not used. It was changed there, or on its way: "
-                "try again, or bring a folder with --corpus FOLDER"
+                f"try again, or {pin.instead}"
             )
         os.replace(partial, path)
     except (OSError, http.client.HTTPException) as error:
         raise CorpusError(
             f"{pin.url}: cannot be downloaded ({_reason(error)}); connect to the network and try again, "
-            f"or put the file at {path} by hand, or bring a folder with --corpus FOLDER"
+            f"or put the file at {path} by hand, or {pin.instead}"
         ) from error
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _sha256(path: Path) -> str:
+    """The checksum of a file, which may be larger than the memory."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _copy(answer: BinaryIO, file: IO[bytes], pin: Pin) -> tuple[int, str]:

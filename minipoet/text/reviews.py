@@ -44,6 +44,7 @@ GEO_REVIEWS = Pin(
     "3aa1a838276e23217b14d904f47ab20c753751a48eef8e046d6d671a65098109",
     378_730_064,
     "MIT, © 2023 YANDEX LLC",
+    "bring the file with --data FILE",
 )
 
 _UNSEEN = re.compile(  # controls and marks of direction, but no joiner (U+200D) and no variation selector: emoji

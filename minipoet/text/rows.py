@@ -5,6 +5,7 @@ One row comes at a time, and the file is never in memory whole. What cannot be r
 of a hundred thousand (`minipoet.text.stihi`). What a file is, its first bytes say, not its name.
 
     read_rows   (place, row), one by one
+    packing_of, unpack, lines_of   the lines below them, for other forms of rows (`minipoet.text.tskv`)
     Broken      what is wrong, in words
     PACKED      the names that such files have
 
@@ -62,7 +63,7 @@ def read_rows(path: Path, columns: Iterable[str] = ()) -> Iterator[tuple[str, di
             if start.startswith(_PARQUET):
                 yield from _parquet_rows(path, columns)
             else:
-                yield from _json_rows(path, _unpack(file, path, _packing(start, path)))
+                yield from _json_rows(path, unpack(file, path, packing_of(start, path)))
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror or error})") from error
 
@@ -77,7 +78,7 @@ def need(module: str, package: str, path: Path) -> Any:
         ) from error
 
 
-def _packing(start: bytes, path: Path) -> _Packing | None:
+def packing_of(start: bytes, path: Path) -> _Packing | None:
     """How a file that starts so is packed; None: it is not."""
     if start.startswith(_GZIP):
         return _Packing("gzip", _GZIP, lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), zlib.error)
@@ -93,7 +94,7 @@ def _packing(start: bytes, path: Path) -> _Packing | None:
     return _Packing("zstd", _ZSTD, lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError)
 
 
-def _unpack(file: BinaryIO, path: Path, packing: _Packing | None) -> Iterator[bytes | Broken]:
+def unpack(file: BinaryIO, path: Path, packing: _Packing | None) -> Iterator[bytes | Broken]:
     """The bytes of a file, unpacked, a piece at a time. Behind a broken frame it goes on with the next one, if any."""
     if packing is None:
         while data := file.read(_CHUNK):
@@ -131,14 +132,14 @@ def _from_next_frame(file: BinaryIO, magic: bytes) -> bytes:
 
 
 def _json_rows(path: Path, chunks: Iterable[bytes | Broken]) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
-    for number, line in enumerate(_lines(chunks), start=1):
+    for number, line in enumerate(lines_of(chunks), start=1):
         if isinstance(line, Broken):
             yield f"{path}:{number}", line
         elif line.strip():
             yield f"{path}:{number}", _parse(line)
 
 
-def _lines(chunks: Iterable[bytes | Broken]) -> Iterator[bytes | Broken]:
+def lines_of(chunks: Iterable[bytes | Broken]) -> Iterator[bytes | Broken]:
     """The lines of a stream of bytes. One that is broken off, or is endless, gives way to a `Broken`."""
     rest, endless = b"", False
     for chunk in chunks:
@@ -151,7 +152,7 @@ def _lines(chunks: Iterable[bytes | Broken]) -> Iterator[bytes | Broken]:
         endless = endless and not lines
         if len(rest) > LONGEST or endless:
             if not endless:
-                yield Broken(f"a line of more than {LONGEST >> 20} MB; expected a JSON object a line, no array of them")
+                yield Broken(f"a line of more than {LONGEST >> 20} MB; expected a record a line")
             rest, endless = b"", True
     if rest:
         yield rest

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from minipoet.text.errors import CorpusError
-from minipoet.text.rows import Broken, _lines, _packing, _unpack, guess_encoding
+from minipoet.text.rows import Broken, guess_encoding, lines_of, packing_of, unpack
 
 _POINTER = b"version https://git-lfs"
 
@@ -34,7 +34,7 @@ def read_fields(path: Path, address: str = "") -> Iterator[tuple[int, dict[str, 
             if start == _POINTER:
                 advice = f"download {address}" if address else "git lfs pull"
                 raise CorpusError(f"{path}: a pointer of Git LFS (some 130 bytes), not the file itself; {advice}")
-            for number, line in enumerate(_lines(_unpack(file, path, _packing(start, path))), start=1):
+            for number, line in enumerate(lines_of(unpack(file, path, packing_of(start, path))), start=1):
                 if isinstance(line, Broken):
                     yield number, line
                 elif line := (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).rstrip(b"\r"):

@@ -9,9 +9,9 @@ The reviews that come with the package were written for it; no real person wrote
     обслуживание: Принесли за десять минут.\\n     \\n at the end: a line break follows
     # a comment
 
-`{a|b}` is one of these, not nested; the first is how the review was written. Every choice must make a right sentence, and
-each sentence must stand by itself: `minipoet.text.variations` exchanges it for the one about the same aspect of another
-review. A file has one kind of place, and a small set of aspects.
+`{a|b}` is one of these, not nested; the first is how the review was written. Every choice must make a right sentence,
+and each sentence must stand by itself: `minipoet.text.variations` exchanges it for the one about the same aspect of
+another review. A file has one kind of place, and a small set of aspects.
 
     WrittenReview, Sentence   a review, and what it says of one aspect
     read_written              those of a file or folder, all mistakes told at once; none named: the embedded ones

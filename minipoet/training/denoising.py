@@ -4,9 +4,9 @@
     source    Мороз <0> день <1>
     target    <0> и солнце; <1> чудесный!
 
-A share of the tokens is taken out in short runs, a sentinel stands in each one's place, and the decoder writes the runs,
-each behind its sentinel. So the decoder has to write little, and the encoder learns to read with both eyes. A batch is
-a pure function of (texts, settings, seed, step); each epoch takes out other tokens.
+A share of the tokens is taken out in short runs, a sentinel stands in each one's place, and the decoder writes the
+runs, each behind its sentinel. So the decoder has to write little, and the encoder learns to read with both eyes. A
+batch is a pure function of (texts, settings, seed, step); each epoch takes out other tokens.
 
     noise_runs   which tokens of a text are taken out
     corrupt      text -> source and target

@@ -66,17 +66,20 @@ def batch_sums(
     The batch is sent to the model's device. It is read on from `cache`, if one is given. chunk: tokens that go through
     the head at a time; None: `chunk_for`.
     """
-    segments, source_segments = batch.segments, batch.source_segments
-    if bool((segments == 1).all()):  # one text a row: asked before it is sent, so that a GPU need not be waited for
-        segments = None
-    if source_segments is not None and bool((source_segments == 1).all()):
-        source_segments = None
-    device = next(model.parameters()).device
-    batch = batch._replace(segments=segments, source_segments=source_segments).to(device)  # type: ignore[arg-type]
+    # Asked before it is sent, so that a GPU need not be waited for.
+    one_text_a_row, one_source_a_row = _all_one(batch.segments), _all_one(batch.source_segments)
+    batch = batch.to(next(model.parameters()).device)
     if batch.source is not None:
-        cache = model.new_cache(batch.source, batch.source_segments)  # type: ignore[operator]
-    states = model.states(batch.ids, cache, batch.segments)  # type: ignore[operator]
+        source_segments = None if one_source_a_row else batch.source_segments
+        cache = model.new_cache(batch.source, source_segments)  # type: ignore[operator]
+    segments = None if one_text_a_row else batch.segments
+    states = model.states(batch.ids, cache, segments)  # type: ignore[operator]
     return token_sums(model.head, states, batch.targets, chunk or chunk_for(model), metrics)  # type: ignore[arg-type]
+
+
+def _all_one(segments: Tensor | None) -> bool:
+    """Is there one text a row, and no padding?"""
+    return segments is None or bool((segments == 1).all())
 
 
 def chunk_for(model: nn.Module) -> int:

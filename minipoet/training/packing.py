@@ -311,7 +311,7 @@ def _check_sources(texts: Sequence[np.ndarray], sources: Sequence[np.ndarray], l
     for number, (text, source) in enumerate(zip(texts, sources, strict=True)):
         if not 2 <= len(text) <= length + 1:
             raise ValueError(
-                f"Text {number} has {len(text)} tokens, but beside a source it has 2 (one to read and one to predict) to "
+                f"Text {number} has {len(text)} tokens, but beside a source it has 2 (one to read, one to predict) to "
                 f"{length + 1}: shorten it, or take longer rows."
             )
         if not 1 <= len(source) <= length:

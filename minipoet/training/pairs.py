@@ -20,7 +20,7 @@ from minipoet.tokenization import Tokenizer
 
 @dataclass(frozen=True)
 class Pairs:
-    """What is learnt from, an entry of both lists a pair: `Batches(pairs.targets, length, rows, sources=pairs.sources)`."""
+    """What is learnt from, an entry of both lists a pair, for `Batches(targets, length, rows, sources=sources)`."""
 
     sources: list[list[int]]
     targets: list[list[int]]
@@ -43,7 +43,7 @@ def encode_pairs(
         raise ValueError(f"There are {len(sources)} sources and {len(targets)} targets: each needs the other.")
     if not model.reads_source:
         raise ValueError(f"A {type(model).__name__} reads no source: let it learn whole texts (encode_texts).")
-    start, end = model.start_id, tokenizer.eos_id  # type: ignore[attr-defined]
+    start, end = int(model.start_id), tokenizer.eos_id  # type: ignore[arg-type]
     if end is None:
         raise ValueError("This model's tokenizer names no token for the end of a text (eos): a text could not end.")
     read, written = tokenizer.encode_batch(sources), tokenizer.encode_batch(targets)
