@@ -8,6 +8,7 @@ from minipoet.tokenization.chat import PLAIN, QWEN2, QWEN2_5, QWEN3, ChatTemplat
 from minipoet.tokenization.load import load_tokenizer
 from minipoet.tokenization.published import PublishedTokenizer
 from minipoet.tokenization.store import TokenStore, tokenized
+from minipoet.tokenization.unigram_train import train_unigram
 from minipoet.tokenization.words import WordTokenizer, split_tokens
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "start_id",
     "tokenized",
     "train_bpe",
+    "train_unigram",
 ]

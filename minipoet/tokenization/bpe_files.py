@@ -9,6 +9,7 @@ Chapter: docs/tokenization.md
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -18,10 +19,16 @@ from minipoet.checks import as_path
 from minipoet.files import read_json, remove, write_json_atomic, write_text_atomic
 from minipoet.tokenization.bpe import BPETokenizer
 from minipoet.tokenization.chat import CHAT_FILE, folder_template, known_template, written_template
-from minipoet.tokenization.roles import MORE_EOS, ROLES, added_tokens, more_ends, named_specials
+from minipoet.tokenization.roles import MORE_EOS, ROLES, added_tokens, more_ends, named_specials, read_optional
 
 MERGES_HEADER = "#version: 0.2"
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+# Qwen2 cuts digits one by one and keeps line breaks together; facts from transformers' tokenization_qwen2.py.
+QWEN2_CUT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# Who uses vocab.json + merges.txt with GPT-2's cut: a tokenizer_class, or else config.json's model_type.
+GPT2_KINDS = {"gpt2", "gptj", "gptneo", "roberta", "bart", "opt", "pretrained"}
 
 
 def write_bpe(tokenizer: BPETokenizer, folder: str | PathLike[str]) -> None:
@@ -148,6 +155,31 @@ def gpt2_spec(
             "merges": [f"{left} {right}" for left, right in merges],  # the form that every version reads
         },
     }
+
+
+def old_spec(folder: Path) -> dict[str, Any]:
+    """The tokenizer.json that a folder of the old form would have, by the family that its configs name."""
+    vocab, merges = read_vocab_and_merges(folder)
+    kind = read_optional(folder, "tokenizer_config.json").get("tokenizer_class")
+    model = read_optional(folder, "config.json")
+    kind = kind or model.get("model_type") or "gpt2"
+    family = str(kind).lower().removesuffix("fast").removesuffix("tokenizer").replace("_", "").replace("-", "")
+    spec = gpt2_spec(vocab, merges, {})
+    if family == "qwen2":
+        spec["normalizer"] = {"type": "NFC"}
+        split = {"type": "Split", "pattern": {"Regex": QWEN2_CUT}, "behavior": "Isolated", "invert": False}
+        byte_level = copy.deepcopy(spec["pre_tokenizer"]) | {"use_regex": False}
+        spec["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, byte_level]}
+    elif family not in GPT2_KINDS:
+        raise ValueError(
+            f"{folder} has vocab.json and merges.txt of the kind {kind!r}; without tokenizer.json only the kinds "
+            f"{sorted(GPT2_KINDS)} and 'qwen2' are known. Fetch its tokenizer.json."
+        )
+    rows = model.get("vocab_size")  # GPT2Tokenizer adds <|endoftext|> and saves it, though the model has no row for it
+    added = {name: it for name, it in added_tokens(folder).items() if not isinstance(rows, int) or it[0] < rows}
+    entries = [added_entries({name: id}, special)[0] for name, (id, special) in added.items()]
+    spec["added_tokens"] = sorted(entries, key=lambda entry: entry["id"])
+    return spec
 
 
 def added_entries(tokens: Mapping[str, int], special: bool = True) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""T5 checkpoints in the forms that are published, written by transformers, their logits, and PEFT's adapters on them."""
+"""T5 checkpoints by transformers in the forms that are published, their logits, and PEFT's adapters on them."""
 
 from pathlib import Path
 
