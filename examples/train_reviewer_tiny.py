@@ -51,7 +51,7 @@ def arguments() -> argparse.Namespace:
     add("--heads", type=int, default=4)
     add("--length", type=int, default=192, help="tokens of a piece of text (default: %(default)s)")
     add("--rows", type=int, default=40, help="pieces a step (default: %(default)s)")
-    add("--steps", type=int, default=2400, help="optimiser steps (default: %(default)s)")
+    add("--steps", type=int, default=1850, help="optimiser steps (default: %(default)s)")
     add("--lr", type=float, default=4e-3, help="AdamW's rate for the embedding, distances and vectors")
     add("--muon-lr", type=float, default=0.02, help="Muon's rate for the blocks' matrices")
     add("--threads", type=int, default=0, help="CPU threads (0: PyTorch's choice)")

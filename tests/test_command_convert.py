@@ -303,3 +303,25 @@ def test_mistake_gets_one_sentence_and_exit_code_2(old, tmp_path, monkeypatch, c
     assert (output, errors.count("error: ")) == ("", 1)
     assert message in errors
     assert left_in(old) == before
+
+
+@pytest.mark.parametrize("folder", ["v10_old_bin", "v11"])
+def test_a_t5_as_published_is_converted_and_says_the_same(folder, tmp_path):
+    assert minipoet_command("convert", reference(f"t5/{folder}"), tmp_path / "new") == 0
+    outputs = load_tensors(f"t5/{folder.removesuffix('_old_bin')}.outputs")
+    model = load_model(tmp_path / "new")
+    logits = model(outputs["target"], model.new_cache(outputs["source"]))
+    assert torch.allclose(logits, outputs["full.logits"], atol=1e-5, rtol=0)
+
+
+def test_a_head_of_its_own_is_kept_though_the_config_says_tied(tmp_path):
+    """transformers 5 writes "tied" into every config of a T5."""
+    folder = shutil.copytree(reference("t5/mt5"), tmp_path / "old")
+    save_bin(load_file(folder / "model.safetensors"), folder)
+    (folder / "model.safetensors").unlink()
+    assert minipoet_command("convert", folder) == 0
+    tensors = load_file(folder / "model.safetensors")
+    assert not torch.equal(tensors["lm_head.weight"], tensors["shared.weight"])
+    outputs, model = load_tensors("t5/mt5.outputs"), load_model(folder)
+    logits = model(outputs["target"], model.new_cache(outputs["source"]))
+    assert torch.allclose(logits, outputs["full.logits"], atol=1e-5, rtol=0)

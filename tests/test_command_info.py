@@ -13,7 +13,7 @@ from test_command import minipoet_command
 
 import minipoet
 from minipoet.command.describe import describe
-from minipoet.models import peak_memory
+from minipoet.models import count_parameters, load_model, peak_memory
 from minipoet.models.gpt2 import GPT2, GPT2Config
 from minipoet.models.names import apply
 from minipoet.training.history import History
@@ -60,6 +60,25 @@ def test_embedded_model_is_described_by_its_name(capsys):
     for words in ("poet-tiny: a checkpoint;", "8,791,040: 35.2 MB in fp32", "17.6 MB: 76 tensors in fp16",
                   "</s> 2 (eos)", "problems       none"):  # fmt: skip
         assert words in text
+
+
+def test_an_encoder_decoder_is_described_with_both_stacks(capsys):
+    checkpoint = describe(str(reference("t5/v11")))["checkpoint"]  # its config has n_positions 512, as published
+    sizes = [checkpoint[size] for size in ("layers", "decoder_layers", "width", "heads", "vocabulary", "context")]
+    assert sizes == [3, 2, 8, 2, 31, "unlimited"]
+    assert checkpoint["weights"]["numbers"]["fp32"] > checkpoint["parameters"]  # copies of the embedding, an old table
+    assert minipoet_command("info", str(reference("t5/mt5"))) == 0
+    text = capsys.readouterr().out
+    assert "layers 1, decoder layers 2, width 8, heads 2, vocabulary 31, context unlimited" in text
+    assert "mt5 (MT5ForConditionalGeneration)" in text
+
+
+@pytest.mark.parametrize("folder", ["v10", "v11", "mt5", "v10_old_bin"])
+def test_a_head_of_its_own_counts_whatever_the_config_says(folder):
+    """transformers 5 writes "tied" into every config of a T5."""
+    facts = describe(str(reference(f"t5/{folder}")))
+    assert facts["checkpoint"]["parameters"] == count_parameters(load_model(reference(f"t5/{folder}"))).all
+    assert not [problem for problem in facts["problems"] if "tokenizer" not in problem and "vocab" not in problem]
 
 
 def test_shards_count_as_one_model():
@@ -343,7 +362,10 @@ def test_json_has_the_same_facts(capsys):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere", "no folder 'nowhere', nor a model of that name in the package, which has poet-tiny, poet-chat."),
+        (
+            "nowhere",
+            "no folder 'nowhere', nor a model of that name in the package, which has poet-tiny, poet-chat, ",
+        ),
         ("", "no folder ''"),
         ("poem.txt", "is a file: give the folder that it lies in"),
         ("empty", "it is empty"),

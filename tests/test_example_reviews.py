@@ -78,7 +78,12 @@ def data(monkeypatch):
 def test_no_sentence_is_on_two_sides(data):
     sides = data.read("embedded-reviews", 800, seed=0)
     sentences = {
-        name: {s.strip() for review in getattr(sides, name) for s in review.text.replace("\n", ".").split(".") if len(s) > 30}
+        name: {
+            s.strip()
+            for review in getattr(sides, name)
+            for s in review.text.replace("\n", ".").split(".")
+            if len(s) > 30
+        }
         for name in ("train", "validation", "judge", "test")
     }
     assert sum(map(len, sentences.values())) == len(set.union(*sentences.values()))
@@ -95,7 +100,13 @@ def test_requests_name_what_the_review_has(data):
 
 def test_evenly_takes_so_many_of_each_rating(data):
     reviews = [Review(f"Отзыв {n}", rating, ("Кафе",)) for n, rating in enumerate([5, 5, 5, 1, 3, 5, 1])]
-    assert [review.text for review in data.evenly(reviews, 2)] == ["Отзыв 3", "Отзыв 6", "Отзыв 4", "Отзыв 0", "Отзыв 1"]
+    assert [review.text for review in data.evenly(reviews, 2)] == [
+        "Отзыв 3",
+        "Отзыв 6",
+        "Отзыв 4",
+        "Отзыв 0",
+        "Отзыв 1",
+    ]
 
 
 def test_a_decoder_is_refused(tmp_path, capsys):

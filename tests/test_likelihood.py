@@ -161,3 +161,57 @@ def test_texts_that_cannot_be_measured_are_refused(texts, characters, context, w
     with pytest.raises(ValueError, match=words):
         texts_likelihood(model, texts, characters, context)
     assert model.training
+
+
+# Texts about a source
+
+SOURCES = [[5, 6, 1], [7, 1], [8, 9, 3, 2, 4, 1]]
+ABOUT = [[0, 3, 1], [0, 4, 5, 6, 1], [0, 2, 1]]
+
+
+def alone(model, source, text) -> float:
+    """Σ −ln p of the text by one call of the model, without padding."""
+    with torch.no_grad():
+        logits = model(torch.tensor([text[:-1]]), model.new_cache(torch.tensor([source])))
+    return F.cross_entropy(logits[0], torch.tensor(text[1:]), reduction="sum").item()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8])
+def test_what_is_written_about_sources_is_measured_and_the_sources_are_not(rows):
+    from test_t5 import tiny
+
+    model = tiny()
+    expected = [alone(model, source, text) for source, text in zip(SOURCES, ABOUT, strict=True)]
+    whole = likelihood(model, ABOUT, characters=20, context=8, rows=rows, sources=SOURCES)
+    assert whole.nll == pytest.approx(sum(expected), rel=1e-5)
+    assert (whole.tokens, whole.characters) == (8, 20)
+    each = texts_likelihood(model, ABOUT, [3, 8, 9], context=8, rows=rows, sources=SOURCES)
+    assert [one.nll for one in each] == pytest.approx(expected, rel=1e-5)
+    assert [(one.tokens, one.characters) for one in each] == [(2, 3), (4, 8), (2, 9)]
+    assert abs(alone(model, SOURCES[1], ABOUT[0]) - expected[0]) > 0.01  # it matters which
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sources": None}, "This model writes about a source: give Batches its sources"),
+        ({"sources": SOURCES[:2]}, "There are 3 texts and 2 sources"),
+        ({"context": 5}, "Source 2 has 6 tokens, but a row holds 1 to 5"),
+        ({"texts": [[0, 1], [0], [0, 1]]}, "Text 1 has 1 tokens, but beside a source"),
+        ({"sources": [*SOURCES[:2], [90]]}, "The texts have the id 90"),
+    ],
+)
+def test_sources_that_do_not_fit_the_texts_are_told(change, said):
+    from test_t5 import tiny
+
+    options = {"texts": ABOUT, "context": 8, "sources": SOURCES} | change
+    with pytest.raises(ValueError, match=said):
+        likelihood(tiny(), characters=20, **options)
+    with pytest.raises(ValueError, match=said):
+        texts_likelihood(tiny(), characters=[1, 2, 3], **options)
+
+
+def test_sources_are_refused_by_a_model_that_goes_on_from_a_text():
+    for measure, characters in ((likelihood, 3), (texts_likelihood, [3])):
+        with pytest.raises(ValueError, match="This model reads no sources"):
+            measure(tiny_gpt2(), [[0, 1, 2]], characters, 8, sources=[[3]])

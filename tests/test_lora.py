@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import test_t5 as t5
 import torch
 from reference_data import load_json, load_tensors, reference
 from safetensors.torch import load_file, save_file
@@ -11,6 +12,7 @@ from test_gpt2 import assert_logits_equal, tiny
 
 import minipoet
 from minipoet.adapters import AdapterError, LoRAConfig, LoRALinear, attach, lora_layers
+from minipoet.adapters.rows import adapters_by_row
 from minipoet.models import count_parameters, load_model
 from minipoet.models.gpt2 import GPT2, GPT2Config
 
@@ -263,3 +265,89 @@ def test_a_half_precision_base_gets_a_full_precision_adapter():
     model = shaken(minipoet.add_lora(load_model(reference("gpt2/bf16"))))
     assert {delta.dtype for _, layer in lora_layers(model) for delta in layer.deltas.parameters()} == {torch.float32}
     assert model(IDS).dtype == torch.bfloat16
+
+
+# A model that reads a source
+
+SIDES = {"encoder.blocks.{}.attn", "decoder.blocks.{}.attn", "decoder.blocks.{}.cross"}
+
+
+def t5_layers(targets, **options):
+    """The adapted layers of a T5 of 2 + 3 layers, without the numbers of their blocks."""
+    model = minipoet.add_lora(t5.tiny(**options), rank=2, targets=targets)
+    names = [name for name, _ in lora_layers(model)]
+    return {".".join("{}" if part.isdigit() else part for part in name.split(".")) for name in names}, len(names)
+
+
+@pytest.mark.parametrize(
+    ("targets", "letters"),
+    [
+        (("q", "v"), "qv"),
+        (("k", "q", "v"), "kqv"),
+        (("attn.q", "cross.q", "EncDecAttention.v", "SelfAttention.v"), "qv"),
+        (r".*\.(q|k|v)", "kqv"),
+        (r"(encoder|decoder)\.block\.\d\.layer\.\d\.(Self|EncDec)Attention\.[qv]", "qv"),
+    ],
+)
+def test_targets_of_t5_reach_the_encoder_the_decoder_and_its_cross_attention(targets, letters):
+    wanted = {f"{side}.{letter}" for side in SIDES for letter in letters}
+    assert t5_layers(targets) == (wanted, len(letters) * (2 + 3 + 3))
+
+
+def test_a_part_of_t5_can_be_adapted_alone():
+    assert t5_layers(("cross.k", "EncDecAttention.v")) == ({f"decoder.blocks.{{}}.cross.{x}" for x in "kv"}, 6)
+    assert t5_layers(r"encoder\..*\.wo")[0] == {"encoder.blocks.{}.mlp.down"}
+
+
+@pytest.mark.parametrize(("kind", "mlp"), [("v10", ("up", "down")), ("v11", ("gate", "up", "down"))])
+def test_all_linear_layers_of_t5_are_adapted_but_the_head(kind, mlp):
+    attention = {f"{side}.{letter}" for side in SIDES for letter in ("q", "k", "v", "out")}
+    wanted = attention | {f"{side}.blocks.{{}}.mlp.{name}" for side in ("encoder", "decoder") for name in mlp}
+    assert t5_layers("all-linear", kind=kind) == (wanted, 8 * 4 + 5 * len(mlp))
+
+
+def test_targets_that_t5_has_not_are_told_with_the_choices():
+    with pytest.raises(
+        ValueError, match=r"'qkv' matches no layer. This model has attn\.q \(SelfAttention\.q\), .*cross"
+    ):
+        minipoet.add_lora(t5.tiny(), targets=("q", "qkv"))
+    with pytest.raises(ValueError, match="shares its matrix with the embedding"):
+        minipoet.add_lora(t5.tiny(), targets=("lm_head",))
+    assert isinstance(minipoet.add_lora(t5.tiny("v11"), targets=("lm_head",)).head, LoRALinear)
+    with pytest.raises(ValueError, match="'distances' is a Distances, not a linear layer"):
+        minipoet.add_lora(t5.tiny(), targets=("distances",))
+
+
+@pytest.mark.parametrize("kind", t5.KINDS)
+def test_merging_on_t5_gives_the_same_logits_and_unmerging_the_base(kind):
+    model = t5.tiny(kind)
+    plain = t5.says(model)
+    adapted = t5.says(shaken(minipoet.add_lora(model, rank=2, targets=("k", "q", "v"))))
+    assert float((adapted - plain).detach().abs().max()) > 0.1
+    assert_logits_equal(t5.says(minipoet.merge_lora(model)), adapted)
+    assert torch.allclose(t5.says(minipoet.set_adapter(minipoet.unmerge_lora(model), None)), plain, atol=1e-4)
+
+
+def test_lora_on_t5_learns_on_both_sides_and_nothing_else_does():
+    model = shaken(minipoet.add_lora(t5.tiny(), rank=2, targets=("q", "v"))).train()
+    for checkpointing in (False, True):
+        model.gradient_checkpointing = checkpointing
+        model.zero_grad()
+        t5.says(model).logsumexp(-1).sum().backward()
+        assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+        assert all(p.grad.abs().max() > 0 for p in model.parameters() if p.requires_grad)
+
+
+@torch.no_grad()
+def test_each_row_of_t5_is_written_by_its_own_adapter_and_so_is_its_source_read():
+    model, names = t5.tiny(), ["good", None, "bad"]
+    for seed, name in enumerate(("good", "bad")):
+        minipoet.add_lora(model, rank=2, targets="all-linear", name=name, seed=seed)
+    shaken(model)
+    source, ids = (torch.cat([rows, rows[:1]]) for rows in (t5.SOURCE, t5.IDS))
+    with adapters_by_row(model, names):
+        together = t5.says(model, source, ids)
+    for row, name in enumerate(names):
+        alone = t5.says(minipoet.set_adapter(model, name), source[[row]], ids[[row]])
+        assert torch.allclose(together[[row]], alone, atol=1e-5)
+    assert (together[0] - together[2]).abs().max() > 0.1

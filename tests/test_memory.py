@@ -4,6 +4,7 @@ import pytest
 import torch
 from test_gpt2 import tiny
 from test_qwen2 import shape
+from test_t5 import tiny as tiny_t5
 
 import minipoet
 from minipoet.models import memory
@@ -110,8 +111,10 @@ def test_many_words_go_through_the_head_a_few_tokens_at_a_time():
 
 
 def test_what_no_estimate_is_made_for_is_refused():
-    with pytest.raises(ValueError, match="estimated for transformers, a Linear is none"):
+    with pytest.raises(ValueError, match="estimated for one stack of blocks, a Linear is none"):
         training_memory(torch.nn.Linear(2, 2), 1, 1)
+    with pytest.raises(ValueError, match="estimated for one stack of blocks, a T5 is none"):
+        training_memory(tiny_t5(), 1, 5)
     with pytest.raises(ValueError, match="rows=0"):
         training_memory(tiny(), 0, 5)
     with pytest.raises(ValueError, match="bits"):

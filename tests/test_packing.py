@@ -336,7 +336,11 @@ def test_a_rank_with_nothing_left_has_an_empty_source_too():
         ([[0, 2, 1]], [[]], "Source 0 has 0 tokens, but a row holds 1 to 4: shorten it"),
         ([[0, 2, 1], [0, 1]], [[3], [4] * 5], "Source 1 has 5 tokens, but a row holds 1 to 4"),
         ([[0]], [[3]], "Text 0 has 1 tokens, but beside a source it has 2 .* to 5"),
-        ([[0, 1], [0, 2, 3, 4, 5, 1]], [[3], [3]], "Text 1 has 6 tokens, but beside a source it has 2 .* to 5: shorten"),
+        (
+            [[0, 1], [0, 2, 3, 4, 5, 1]],
+            [[3], [3]],
+            "Text 1 has 6 tokens, but beside a source it has 2 .* to 5: shorten",
+        ),
         ([[0, 1]], ["отзыв"], "A text must be a list of token ids"),
     ],
 )

@@ -1,6 +1,7 @@
 """Prefix tuning: a learnt beginning of the cache, for any family that has one."""
 
 import pytest
+import test_t5 as t5
 import torch
 from test_gpt2 import tiny
 
@@ -259,3 +260,171 @@ def test_the_config_keeps_the_settings():
     model = begun({"projection": True, "hidden": 11})
     assert model.adapters["default"]["prefix"] == PrefixConfig(5, True, 11)
     assert isinstance(model.prefixes.by_name["default"], ProjectedPrefix)
+
+
+# A model that reads a source
+
+PARTS = [(), ("cross",), ("encoder",), ("cross", "encoder")]
+
+
+def about(parts=(), **options):
+    """A T5 with a prefix, and what it says of its test's ids about its test's source."""
+    return minipoet.add_prefix(t5.tiny(**options), 2, parts=parts, seed=3)
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_a_prefix_of_t5_has_two_rows_for_each_layer_of_each_part(parts):
+    H, D, encoder, decoder = 4, 6, 2, 3  # layers
+    model = about(parts)
+    rows = 2 * decoder + 2 * decoder * ("cross" in parts) + 2 * encoder * ("encoder" in parts)
+    assert model.beginning().shape == (2, rows, H, D)
+    assert count_parameters(model).trainable == 2 * rows * H * D
+    assert model.adapters["default"]["prefix"] == PrefixConfig(2, parts=parts)
+    with torch.device("meta"):
+        small = t5.shape("rut5-small")
+    assert count_parameters(minipoet.add_prefix(small, 15, parts=parts)).trainable == 15 * 384 * (
+        16 * (1 + ("cross" in parts) + ("encoder" in parts))
+    )
+
+
+def test_rows_are_of_the_decoder_then_of_its_cross_attention_then_of_the_encoder():
+    """Silencing the rows of a part leaves what the model would say without it."""
+    everything = about(("cross", "encoder"))
+    numbers = everything.prefixes.by_name["default"].numbers.data.view(2, 16, 4, 6)
+    for parts, kept in (((), 6), (("cross",), 12)):
+        model = about(parts)
+        model.prefixes.by_name["default"].numbers.data = numbers[:, :kept].flatten(1)
+        assert (t5.says(model) - t5.says(everything)).abs().max() > 0.05
+        cache, whole = model.new_cache(t5.SOURCE), everything.new_cache(t5.SOURCE)
+        for layer, other in zip(cache.layers, whole.layers, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(layer.buffers, other.buffers, strict=True))
+        for layer in range(3):
+            keys, values = whole.cross[layer]
+            assert torch.equal(keys[1, :, :2], numbers[:, 6 + 2 * layer].transpose(0, 1))
+            assert torch.equal(values[1, :, :2], numbers[:, 7 + 2 * layer].transpose(0, 1))
+    past = everything._beginnings()[2]
+    assert torch.equal(past, numbers[:, 12:])
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_zero_keys_and_values_take_attention_of_t5_and_give_nothing(parts):
+    """One token about one: each attention is a share e^s / (e^s + those of two slots) of the token's own value.
+
+    A slot's score is what is learnt of its distance, 1 or 2; the cross attention knows no distances: there it is 0.
+    """
+    model = minipoet.add_prefix(t5.tiny(num_layers=1, num_decoder_layers=1), 2, init="zero", parts=parts)
+
+    def attended(attn, y, source, near):
+        q, k, v = attn.q(y).view(4, 6), attn.k(source).view(4, 6), attn.v(source).view(4, 6)
+        own, slots = torch.exp((q * k).sum(-1) + near[0]), torch.exp(near[1:]).sum(0)
+        return ((own / (own + slots))[:, None] * v).flatten() @ attn.out.weight.T
+
+    def written(block, x, slots, table):
+        y = block.norm1(x)
+        x = x + attended(block.attn, y, y, table.weight[: 1 + slots])
+        return x
+
+    encoder, decoder = model.encoder.blocks[0], model.decoder.blocks[0]
+    x = written(encoder, model.embed.weight[7], 2 * ("encoder" in parts), model.encoder.distances)
+    source = model.encoder.norm(x + encoder.mlp(encoder.norm2(x)))
+    x = written(decoder, model.embed.weight[3], 2, model.decoder.distances)
+    x = x + attended(decoder.cross, decoder.norm2(x), source, torch.zeros(1 + 2 * ("cross" in parts), 4))
+    x = model.decoder.norm(x + decoder.mlp(decoder.norm3(x))) * 16**-0.5
+    said = model(torch.tensor([[3]]), model.new_cache(torch.tensor([[7]])))
+    assert close(said[0, 0], model.head(x))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("split", range(1, 6))
+def test_cached_logits_of_t5_with_a_prefix_equal_uncached_at_every_split(parts, split):
+    model = about(parts)
+    cache = model.new_cache(t5.SOURCE)
+    assert cache.length == cache.prefix == 2
+    both = torch.cat([model(t5.IDS[:, :split], cache), model(t5.IDS[:, split:], cache)], dim=1)
+    assert close(both, t5.says(model)) and cache.length == 8
+    assert not close(both, t5.says(t5.tiny()), 1e-2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("parts", PARTS)
+def test_each_packed_text_and_its_source_begin_with_the_prefix(parts):
+    model = about(parts)
+    packed = t5.says(model, source_segments=t5.PACKED_SOURCE, segments=t5.PACKED)
+    for row in range(2):
+        for number in range(1, int(t5.PACKED[row].max()) + 1):
+            source = t5.SOURCE[row, t5.PACKED_SOURCE[row] == number][None]
+            where = t5.PACKED[row] == number
+            assert close(packed[row, where], t5.says(model, source, t5.IDS[row, where][None])[0])
+    assert torch.isfinite(packed).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_every_part_of_a_prefix_of_t5_learns(kind, checkpointing):
+    model = minipoet.add_prefix(t5.tiny(), 2, parts=("cross", "encoder"), **kind).train()
+    model.gradient_checkpointing = checkpointing
+    numbers = model.beginning()
+    numbers.retain_grad()
+    model.prefixes.forward = lambda: numbers
+    t5.says(model, source_segments=t5.PACKED_SOURCE, segments=t5.PACKED)[t5.PACKED > 0].logsumexp(-1).sum().backward()
+    assert (numbers.grad.abs().amax((0, 2, 3)) > 1e-6).all()
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+
+
+def test_the_slope_of_a_prefix_of_t5_is_its_gradient():
+    model = about(("cross", "encoder"), kind="v11").double()  # GELU: ReLU's kinks are near
+    (numbers,) = [p for p in model.parameters() if p.requires_grad]
+    t5.says(model).logsumexp(-1).sum().backward()
+    direction, values = torch.randn(numbers.shape, generator=torch.Generator().manual_seed(0)).double(), []
+    for step in (1e-3, -1e-3):
+        with torch.no_grad():
+            numbers += step * direction
+            values.append(float(t5.says(model).logsumexp(-1).sum()))
+            numbers -= step * direction
+    assert float((numbers.grad * direction).sum()) == pytest.approx((values[0] - values[1]) / 2e-3, rel=1e-3)
+
+
+def test_a_prefix_of_t5_stays_in_fp32_over_half_precision():
+    model = minipoet.add_prefix(t5.tiny().bfloat16(), 2, parts=("cross", "encoder"))
+    assert next(model.prefixes.parameters()).dtype is torch.float32
+    assert t5.says(model).dtype is torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        learning = about(("cross", "encoder")).train()
+        t5.says(learning).float().logsumexp(-1).sum().backward()
+    assert all(p.grad.dtype is torch.float32 for p in learning.parameters() if p.requires_grad)
+
+
+def test_a_prefix_and_lora_of_one_name_train_together_on_t5():
+    model = minipoet.add_lora(about(("cross",)), rank=2, targets=("q", "v"))
+    kinds = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert kinds == {"prefixes", "encoder", "decoder"} and adapter_names(model) == ["default"]
+    minipoet.remove_lora(model)
+    assert close(t5.says(model), t5.says(about(("cross",))))
+    assert close(t5.says(minipoet.remove_prefix(model)), t5.says(t5.tiny()))
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (t5.tiny, {"parts": ("decoder",)}, r"A T5 has no place for a prefix called 'decoder'; it has cross, encoder\."),
+        (
+            t5.tiny,
+            {"parts": "cross"},
+            r'parts must be a list of names, each once, \("cross", "encoder"\), got \'cross\'',
+        ),
+        (t5.tiny, {"parts": 3}, r"parts must be a list of names, .* got 3"),
+        (t5.tiny, {"parts": ("cross", "cross")}, "each once, .* got \\('cross', 'cross'\\)"),
+        (t5.tiny, {"init": [3, 4]}, "A T5 writes about a source, so a prefix cannot be what a text leaves: init="),
+        (
+            tiny,
+            {"parts": ("cross",)},
+            "A GPT2 has no place for a prefix called 'cross'; it has none: it reads no source",
+        ),
+    ],
+)
+def test_a_part_that_is_not_there_is_told_and_changes_nothing(model, options, message):
+    model = model()
+    with pytest.raises(ValueError, match=message):
+        minipoet.add_prefix(model, 2, **options)
+    assert model.prefixes is None and adapter_names(model) == []

@@ -438,7 +438,8 @@ def test_a_first_state_and_a_prefix_are_not_taken_for_each_other(tmp_path):
         ({"num_virtual_tokens": 6}, r"files disagree \(prompt_embeddings is \(5, 128\), num_virtual_tokens is 6"),
         ({"num_virtual_tokens": None}, "num_virtual_tokens is None"),
         ({"num_virtual_tokens": "5"}, "num_virtual_tokens is 5"),
-        ({"num_transformer_submodules": 2}, "does not support: num_transformer_submodules = 2"),
+        ({"num_transformer_submodules": 2}, "it is a prefix for a model that reads a source"),
+        ({"num_transformer_submodules": 3}, "does not support: num_transformer_submodules = 3"),
         ({"modules_to_save": ["classifier"]}, r'does not support: modules_to_save = \["classifier"\]'),
         ({"peft_type": "PROMPT_TUNING"}, "kind PROMPT_TUNING; only LORA and PREFIX_TUNING"),
         ({"peft_type": "LORA"}, "prompt_embeddings is not a LoRA matrix"),
@@ -503,3 +504,100 @@ def test_a_place_that_cannot_be_written_costs_nothing_that_was_there(tmp_path):
     with pytest.raises(OSError, match="Could not make the folder .*lora"):
         minipoet.save_adapter(adapted("both"), tmp_path)
     assert torch.equal(says(tmp_path), wanted)
+
+
+# A model that reads a source
+
+OURS, PEFTS = "MINIPOET_PREFIX_TUNING", "PREFIX_TUNING"
+T5S = ["v10", "mt5"]  # of three layers in the decoder, and of two: PEFT uses all of its rows, or half of them
+
+
+def t5(name="v10"):
+    return load_model(reference(f"t5/{name}"))
+
+
+def t5_logits(model, case="full", name="v10"):
+    given = load_tensors(f"t5/{name}.outputs")
+    segments = given["target.mask"] if case == "padded_target" else None
+    source = given["left.mask" if case == "padded_target" else f"{case}.mask"]
+    return model(given["target"], model.new_cache(given["source"], source), segments)
+
+
+@pytest.mark.parametrize("name", T5S)
+@pytest.mark.parametrize("case", ["full", "left", "padded_target"])
+def test_a_prefix_of_peft_for_t5_is_read_as_peft_uses_it(name, case):
+    model = minipoet.load_adapter(t5(name), reference(f"t5/{name}_prefix"))
+    said, theirs = t5_logits(model, case, name), load_tensors(f"t5/{name}_prefix.outputs")[f"{case}.logits"]
+    real = load_tensors(f"t5/{name}.outputs")["target.mask"].bool() if case == "padded_target" else ...
+    assert_logits_equal(said[real], theirs[real])
+    assert list(load_json("t5/counts")[f"{name}_prefix"]) == list(count_parameters(model))
+
+
+@pytest.mark.parametrize(("name", "rows"), [("v10", [0, 1, 4, 5, 2, 3]), ("mt5", [0, 1, 0, 1])])
+def test_the_rows_that_peft_gives_the_layers_by_hand(name, rows):
+    model = minipoet.load_adapter(t5(name), reference(f"t5/{name}_prefix"))
+    theirs = load_file(reference(f"t5/{name}_prefix") / WEIGHTS)["prompt_embeddings"].view(3, len(rows), 2, 3)
+    assert torch.equal(model.beginning().detach(), theirs[:, rows])
+
+
+@pytest.mark.parametrize("kind", ["plain", "projected", "peft"])
+@pytest.mark.parametrize("parts", [(), ("cross",), ("encoder",), ("encoder", "cross")])
+def test_a_prefix_of_t5_goes_out_and_back_unchanged(kind, parts, tmp_path):
+    model = t5()
+    if kind == "peft":
+        minipoet.load_adapter(model, reference("t5/v10_prefix"))
+    else:
+        mlp = {"projection": True, "hidden": 5} if kind == "projected" else {}
+        minipoet.add_prefix(model, 4, parts=parts, seed=2, **mlp)
+    minipoet.save_adapter(model, tmp_path)
+    values = json.loads((tmp_path / CONFIG).read_text())
+    assert (values["peft_type"], values["task_type"]) == (OURS, "SEQ_2_SEQ_LM")
+    assert tuple(values["parts"]) == (() if kind == "peft" else parts)
+    again = minipoet.load_adapter(t5(), tmp_path)
+    assert torch.equal(t5_logits(again), t5_logits(model))
+    assert again.adapters == model.adapters
+    assert (t5_logits(again) - t5_logits(t5())).abs().max() > 0.1
+
+
+def test_a_prefix_and_a_lora_of_t5_lie_side_by_side(tmp_path):
+    model = minipoet.add_prefix(minipoet.load_adapter(t5(), reference("t5/v10_lora")), 2, parts=("cross",))
+    minipoet.save_adapter(model, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lora", "prefix"]
+    assert torch.equal(t5_logits(minipoet.load_adapter(t5(), tmp_path)), t5_logits(model))
+
+
+def refused(model, folder, message):
+    with pytest.raises(AdapterError, match=message) as told:
+        minipoet.load_adapter(model, folder)
+    assert "\n" not in str(told.value)
+    assert adapter_names(model) == [] and model.prefixes is None
+
+
+def test_a_prefix_for_a_source_and_one_for_a_text_are_not_taken_for_each_other(tmp_path):
+    refused(
+        t5(), reference("prefix/plain"), "does not fit this model: it is a prefix for a model that goes on from a text"
+    )
+    refused(
+        base(), reference("t5/v10_prefix"), "does not fit this model: it is a prefix for a model that reads a source"
+    )
+    minipoet.save_adapter(minipoet.add_prefix(t5(), 4, parts=("cross",)), tmp_path)
+    refused(base(), tmp_path, "it is a prefix for a model that reads a source; .* no place for a prefix called 'cross'")
+
+
+def test_a_prefix_of_another_t5_is_refused(tmp_path):
+    refused(t5("v11"), reference("t5/v10_prefix"), r"num_layers is 3, here 2\. It was made for t5/v10: load that base")
+    refused(t5("v10"), reference("t5/mt5_prefix"), "num_layers is 2, here 3")
+    minipoet.save_adapter(minipoet.add_prefix(t5("v11"), 4), tmp_path)
+    refused(
+        t5("mt5"), tmp_path, "it is a prefix for a T5ForConditionalGeneration, this is a MT5ForConditionalGeneration"
+    )
+    change_config(tmp_path, parts=["middle"])
+    refused(t5("v11"), tmp_path, "this model has no place for a prefix called 'middle'")
+    change_config(tmp_path, parts=["cross"])
+    refused(t5("v11"), tmp_path, "num_layers is 2, here 4")
+    change_config(tmp_path, parts="cross")
+    refused(t5("v11"), tmp_path, "parts should be a list of names, each once, is 'cross'")
+    change_config(tmp_path, parts=["cross", "cross"])
+    refused(t5("v11"), tmp_path, "each once, is .*'cross', 'cross'")
+    change_config(tmp_path, parts=7)
+    refused(t5("v11"), tmp_path, "parts should be a list of names, each once, is 7")

@@ -12,7 +12,7 @@ Paper: Li & Liang 2021, "Prefix-Tuning", https://arxiv.org/abs/2101.00190. Chapt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -53,8 +53,9 @@ class PrefixConfig:
             wrong.append(f"hidden must be None or a whole number of at least 1, got {shown(self.hidden)}")
         elif self.hidden is not None and self.projection is False:
             wrong.append("hidden is the width of the MLP: it needs projection=True")
-        if isinstance(self.parts, str) or not all(isinstance(part, str) for part in self.parts):
-            wrong.append(f'parts must be a list of names, ("cross", "encoder"), got {shown(self.parts)}')
+        names = isinstance(self.parts, Collection) and not isinstance(self.parts, str)
+        if not names or not all(isinstance(part, str) for part in self.parts) or len(set(self.parts)) < len(self.parts):
+            wrong.append(f'parts must be a list of names, each once, ("cross", "encoder"), got {self.parts!r}')
         if wrong:
             raise ValueError(f"Prefix: {'; '.join(wrong)}.")
         object.__setattr__(self, "parts", tuple(self.parts))

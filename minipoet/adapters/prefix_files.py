@@ -1,8 +1,8 @@
 """Prefixes on disk, in PEFT's form: one tensor, `prompt_embeddings`, (P, rows·G·D), as `Prefix` holds it.
 
-For a model that reads a source PEFT takes 2·L rows and, by a quirk, gives layer l the rows 4l and 4l + 1 (mod 2·L): with
-an even L half of them are never used. Such a prefix is read as PEFT uses it. Ours have two rows for each layer, which
-PEFT could not tell from its own: so they are of a kind that it does not know.
+For a model that reads a source PEFT takes 2·L rows and, by a quirk, gives layer l the rows 4l and 4l + 1 (mod 2·L):
+with an even L half of them are never used. Such a prefix is read as PEFT uses it. Ours have two rows for each layer,
+which PEFT could not tell from its own: so they are of a kind that it does not know.
 
 PEFT keeps only the numbers that an MLP made, and so does adapter_model.safetensors here. The MLP itself lies beside it
 in a file of our own, which PEFT does not look at: with it training goes on where it was.
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from minipoet.adapters.peft import (
+    CONFIG,
     MLP,
     OWN_PREFIX,
     WEIGHTS,
@@ -81,7 +82,7 @@ def read_prefix(model: LanguageModel, folder: Path, values: dict[str, Any]) -> C
     if weights.keys() != {TENSOR}:
         held = ", ".join(sorted(weights)[:4]) or "nothing"
         raise misfit(folder, [f"a prefix is the tensor {TENSOR} alone, here are {held}"], values)
-    own, parts = values["peft_type"] == OWN_PREFIX, tuple(values.get("parts") or ())
+    own, parts = values["peft_type"] == OWN_PREFIX, _parts(folder, values)
     problems = [f"this model has no place for a prefix called {p!r}" for p in parts if p not in model.prefix_parts]
     if (own or values.get("num_transformer_submodules") == 2) != model.reads_source:
         kind = "goes on from a text" if model.reads_source else "reads a source"
@@ -107,6 +108,13 @@ def read_prefix(model: LanguageModel, folder: Path, values: dict[str, Any]) -> C
         put(model, prefix, config, name)
 
     return put_it
+
+
+def _parts(folder: Path, values: dict[str, Any]) -> tuple[str, ...]:
+    parts = values.get("parts") or []
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts) or len({*parts}) < len(parts):
+        raise AdapterError(f"{folder / CONFIG}: parts should be a list of names, each once, is {parts!r}.")
+    return tuple(parts)
 
 
 def _as_peft_uses_it(numbers: Tensor, shape: Shape) -> Tensor:

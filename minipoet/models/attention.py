@@ -81,10 +81,13 @@ def attend(
     mask None means plain causal, as `visibility` says it: T = S, or one query that sees all. G < H: H/G query heads
     share a key/value head (grouped-query attention, https://arxiv.org/abs/2305.13245). PyTorch's fused kernel computes
     it without keeping the T × S scores, but where they are few `attend_plainly` is faster. That keeps them in q's own
-    type: large_scores says that they may outgrow it (Qwen2's do in bf16), so that the kernel, in fp32, is asked.
+    type: large_scores says that they may outgrow it (Qwen2's do in bf16), so that the kernel, in fp32, is asked. A mask
+    that is learnt (T5's distances) needs the scores kept; on a CPU PyTorch's own form of that takes twice the time.
     """
     T, S = q.shape[2], k.shape[2]
     grouped = k.shape[1] != q.shape[1]
+    if mask is not None and mask.requires_grad and q.device.type == "cpu":
+        return attend_plainly(q, k, v, mask, scale, dropout)
     causal = mask is None and T > 1
     assert not causal or T == S, "what T < S new tokens see of the past must be given as a mask"
     if not grouped and not large_scores and _is_short_bf16(q, S):

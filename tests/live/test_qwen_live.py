@@ -116,7 +116,10 @@ def test_loaded_logits_cached_pieces_and_greedy_texts_equal_theirs(kind: str, se
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_transformers_loads_what_we_save(kind: str, seed: int, tmp_path: Path) -> None:
-    model, tokenizer = loud(family({"model_type": kind})(our_config(kind, seed)), seed), minipoet.load_tokenizer(TOKENIZER)
+    model, tokenizer = (
+        loud(family({"model_type": kind})(our_config(kind, seed)), seed),
+        minipoet.load_tokenizer(TOKENIZER),
+    )
     minipoet.save(model, tokenizer, tmp_path)
     again, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert type(again) is KINDS[kind][0]
