@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minipoet.text import Keywords, Review, read_reviews, resample, review_request, split_reviews
+from minipoet.text.reviews import RATINGS
 from minipoet.text.variations import read_written, split_written, vary
 
-SHARES = {"train": 0.6, "validation": 0.1, "judge": 0.2, "test": 0.1}
+SHARES = {"train": 0.5, "validation": 0.1, "judge": 0.25, "test": 0.15}
 EMBEDDED = "embedded-reviews"
 KEYWORDS = 4  # asked for, at most
 
@@ -32,11 +33,15 @@ def read(name: str, number: int | None, seed: int) -> Sides:
     """The sides of the embedded reviews, of a file or of "geo-reviews"; number: of all together, None: all there are.
 
     The embedded ones are divided as they were written, and each side varied by itself: so no sentence is on two sides.
+    What is learnt from has as many fives as the public file; who judges, and is tested, sees all ratings alike.
     """
     if name == EMBEDDED:
         number = number or 10_000
         written = split_written(read_written(), SHARES, seed)
-        sides = {side: vary(those, round(number * SHARES[side]), seed) for side, those in written.items()}
+        alike = {"judge": dict.fromkeys(RATINGS, 1), "test": dict.fromkeys(RATINGS, 1)}
+        sides = {
+            side: vary(those, round(number * SHARES[side]), seed, alike.get(side)) for side, those in written.items()
+        }
         told = ", ".join(f"{len(those)} for {side}" for side, those in written.items())
         return Sides(**sides, report=f"{EMBEDDED}: {told} were written, and varied to {number:,}.")
     reviews, report = read_reviews(name, number)

@@ -71,7 +71,8 @@ def write_report(
     confusion = judge.confusion(*_told(sides.test))
     parts = ["# Reviews on request\n", sides.report, "\n## What was learnt\n", training_table(trained),
              "\nHeld-out loss by rating, before → at the best epoch\n", ratings_table(trained),
-             "\n## The judge of ratings, on reviews new to him\n", confusion.summary(), "\n" + confusion.table()]  # fmt: skip
+             "\n## The judge of ratings, on reviews new to him\n", confusion.summary(),
+             "\n" + confusion.table()]  # fmt: skip
     print("\n".join(parts[2:]))
     for name, found in figures.items():
         print(f"\n{name}\n{found.ratings_table()}")

@@ -54,9 +54,9 @@ class Method:
 
 
 METHODS = {
-    "full": Method(epochs=10, lr=1e-3),
+    "full": Method(epochs=10, lr=5e-4),
     "lora": Method(epochs=15, lr=1e-2, rank=4, alpha=16, dropout=0.01, targets=("q", "v")),
-    "low": Method(epochs=15, lr=3e-2, rank=16, alpha=1, dropout=0.01, targets=("k", "q", "v"), most_stars=LOW),
+    "low": Method(epochs=15, lr=1e-1, rank=16, alpha=1, dropout=0.01, targets=("k", "q", "v"), most_stars=LOW),
 }
 
 
@@ -66,7 +66,7 @@ def arguments() -> argparse.Namespace:
     add("--base", default="reviewer-tiny", help="embedded model, folder or model on the hub (default: %(default)s)")
     add("--data", default=EMBEDDED, help='a TSKV file, or "geo-reviews" (378 MB, MIT, fetched once) (default: written '
         "for the package)")  # fmt: skip
-    add("--reviews", type=int, default=None, help="how many to read (default: 5000 embedded ones; all of a file)")
+    add("--reviews", type=int, default=None, help="how many to read (default: 3000 embedded ones; all of a file)")
     add("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), help="(default: all three)")
     add("--epochs", type=int, default=None, help="instead of each method's own number")
     add("--lr", type=float, default=None, help="instead of each method's own rate")
@@ -88,7 +88,7 @@ def arguments() -> argparse.Namespace:
     if args.quick:
         args.reviews, args.epochs, args.requests, args.tokens = 600, 1, 2, 40
     if args.reviews is None and args.data == EMBEDDED:
-        args.reviews = 5000
+        args.reviews = 3000
     return args
 
 

@@ -11,7 +11,18 @@ import tokenizers
 from reference_data import load_json, reference
 
 from minipoet.tokenization import PublishedTokenizer, StreamDecoder, Tokenizer, load_tokenizer
-from minipoet.tokenization.sentencepiece import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, read_model, varint
+from minipoet.tokenization.sentencepiece import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    Piece,
+    read_model,
+    unigram_spec,
+    varint,
+)
 
 PIECES = [("<pad>", 0.0, CONTROL), ("</s>", 0.0, CONTROL), ("<unk>", 0.0, UNKNOWN)]
 PIECES += [("▁", -2.0, NORMAL), ("▁мая", -3.0, NORMAL), ("к", -3.5, NORMAL), ("▁маяк", -4.0, NORMAL)]
@@ -171,6 +182,13 @@ def test_options_of_the_normaliser_are_honoured(tmp_path: Path) -> None:
     assert bare.encode("маяк") == [7, 8, 9, 5] and bare.decode([7, 8, 9, 5]) == "маяк"
     wide = load_tokenizer(folder_of(tmp_path / "b", model_file(normalizer={4: 0})))
     assert wide.encode("вол  л") == [3, 10, 11, 12, 3, 3, 12] and wide.decode(wide.encode("вол  л")) == "вол  л"
+
+
+def test_a_symbol_that_the_table_would_change_is_found_before_it(tmp_path: Path) -> None:
+    model = read_model(reference("unigram/options.model"))
+    model = model._replace(pieces=[*model.pieces, Piece("№", 0.0, USER_DEFINED)])  # the table makes No of it
+    ours = PublishedTokenizer(unigram_spec(model), {"eos": "</s>"})
+    assert ours.encode("снег № ")[-1] == len(model.pieces) - 1
 
 
 # Line breaks

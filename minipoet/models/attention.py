@@ -86,7 +86,7 @@ def attend(
     """
     T, S = q.shape[2], k.shape[2]
     grouped = k.shape[1] != q.shape[1]
-    if mask is not None and mask.requires_grad and q.device.type == "cpu":
+    if not grouped and mask is not None and mask.requires_grad and q.device.type == "cpu":
         return attend_plainly(q, k, v, mask, scale, dropout)
     causal = mask is None and T > 1
     assert not causal or T == S, "what T < S new tokens see of the past must be given as a mask"

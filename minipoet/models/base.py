@@ -84,6 +84,10 @@ class LanguageModel(nn.Module):
         """The standard deviation of this matrix's start values."""
         return self.config.initializer_range
 
+    def step_scale(self, name: str) -> float:
+        """The share of Muon's steps that this matrix takes: they do not know how small it began, or has to stay."""
+        return 1.0
+
     @torch.no_grad()
     def reset(self, generator: torch.Generator | None = None) -> None:
         """Start values: N(0, start_deviation²) for matrices, 0 for biases; norms stay at 1."""

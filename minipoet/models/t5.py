@@ -288,6 +288,11 @@ class T5(EncoderDecoder):
         return c.initializer_factor * widths.get(layer, c.d_model) ** -0.5
 
 
+    def step_scale(self, name: str) -> float:
+        """q holds the 1/√D by which other families scale their scores: a step on it is as much smaller."""
+        return self.config.d_kv**-0.5 if name.endswith(".q.weight") else 1.0
+
+
 class GatedT5(T5):
     """v1.1: a gated MLP, and most often a head of its own. model_type "t5" too."""
 

@@ -107,7 +107,7 @@ def read_vocab_and_merges(folder: Path) -> tuple[dict[str, int], list[tuple[str,
         if not path.is_file():
             there = ", ".join(sorted(entry.name for entry in folder.iterdir())) or "nothing"
             raise FileNotFoundError(
-                f"{path} is missing: a BPE tokenizer needs tokenizer.json, or vocab.json and merges.txt; "
+                f"{path} is missing: a tokenizer needs tokenizer.json, spiece.model, or vocab.json and merges.txt; "
                 f"the folder has {there}."
             )
     vocab = read_json(folder / "vocab.json")

@@ -101,9 +101,9 @@ class PublishedTokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | PathLike[str], line_breaks: bool = True) -> PublishedTokenizer:
-        """Read tokenizer.json, or vocab.json and merges.txt, and what the files beside them say of special tokens.
+        """Read tokenizer.json, spiece.model, or vocab.json and merges.txt, and what other files say of specials.
 
-        Raises FileNotFoundError if neither is there, ValueError that names the file if one is broken or unknown.
+        Raises FileNotFoundError if none is there, ValueError that names the file if one is broken or unknown.
         """
         folder = as_path(folder, "The folder of a tokenizer")
         path = folder / "tokenizer.json"

@@ -204,18 +204,16 @@ def unigram_spec(model: SentencePieceModel, normalizer: Mapping[str, Any] | None
 
 
 def _vocabulary(pieces: Sequence[Piece]) -> list[list[Any]]:
-    """Names and scores by which the library, which knows no kinds, treats each kind as sentencepiece does."""
-    scores = [piece.score for piece in pieces if piece.kind == NORMAL] or [0.0]
+    """Names and scores by which the library, which knows no kinds, treats each kind as sentencepiece does.
+
+    Only normal pieces keep their scores. A user's symbol has 0, a probability of 1, and wins wherever it stands.
+    """
     rows: list[list[Any]] = []
     for text, score, kind in pieces:
-        if kind == USER_DEFINED:  # taken wherever it stands: better than the same bytes in pieces of the best score
-            score = len(text.encode()) * max(scores) - 0.1
-        elif kind == UNUSED:
+        if kind == UNUSED:
             start = SPACE * text.startswith(SPACE)  # stays in front, where the decoder looks for it
-            text, score = start + UNUSED_MARK + text.removeprefix(SPACE), 0.0
-        elif kind != NORMAL:
-            score = 0.0
-        rows.append([text, score])
+            text = start + UNUSED_MARK + text.removeprefix(SPACE)
+        rows.append([text, score if kind == NORMAL else 0.0])
     return rows
 
 

@@ -45,11 +45,11 @@ def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.opt
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not trainable:
         raise ValueError("Nothing to train: no parameter requires a gradient. Add an adapter, or unfreeze the model.")
-    of_blocks = [p for name, p in trainable if p.ndim == 2 and "blocks" in name.split(".")]
+    of_blocks = [(name, p) for name, p in trainable if p.ndim == 2 and "blocks" in name.split(".")]
     muon = of_blocks if settings.optimizer == "muon" else []
     if settings.optimizer == "muon" and not muon:
         raise ValueError("Muon is for the matrices of the blocks, and none of them trains here: use optimizer='adamw'.")
-    ids = {id(p) for p in muon}
+    ids = {id(p) for _, p in muon}
     rest = [p for _, p in trainable if id(p) not in ids]
     groups = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": settings.weight_decay},
@@ -66,9 +66,22 @@ def make_optimizers(model: nn.Module, settings: TrainSettings) -> list[torch.opt
     elif groups:
         optimizers.append(torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=1e-8))
     if muon:
-        decay = settings.weight_decay
-        optimizers.append(torch.optim.Muon(muon, lr=settings.muon_lr, weight_decay=decay, momentum=0.95))
+        optimizers.append(torch.optim.Muon(_muon_groups(model, muon, settings), lr=settings.muon_lr, momentum=0.95))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
     return optimizers
+
+
+def _muon_groups(model: nn.Module, matrices: list[tuple[str, nn.Parameter]], settings: TrainSettings) -> list[dict]:
+    """The matrices by the scale of their steps (`LanguageModel.step_scale`).
+
+    A matrix that is another one times s, as T5's q is, goes the same way if its steps are s times as large, and its
+    decay, of which the step takes its share, 1/s times.
+    """
+    scale = getattr(model, "step_scale", lambda name: 1.0)
+    by_scale: dict[float, list[nn.Parameter]] = {}
+    for name, matrix in matrices:
+        by_scale.setdefault(scale(name), []).append(matrix)
+    rate, decay = settings.muon_lr, settings.weight_decay
+    return [{"params": those, "lr": rate * s, "weight_decay": decay / s} for s, those in by_scale.items()]

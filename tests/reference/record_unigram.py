@@ -16,7 +16,7 @@ MODELS = {
     "plain": {"normalization_rule_name": "identity", "vocab_size": 500},
     "options": {
         "byte_fallback": True,
-        "user_defined_symbols": ["<sep>", "км/ч", "№№"],
+        "user_defined_symbols": ["<sep>", "км/ч", "ого"],
         "control_symbols": ["[MASK]"],
         "unk_piece": "[UNK]",
         "vocab_size": 800,
@@ -38,6 +38,7 @@ TEXTS = [
     "▁а▁ б▁",
     "<unk> </s> <pad> [MASK] [UNK]",
     "привет<sep>мир <sep> 60км/ч",
+    "дорого много ничего огород огого строгого",
     "שלום мир नमस्ते",
     "строка\nдругая\r\n\nтретья",
 ]
