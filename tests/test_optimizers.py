@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 from training_support import tiny_batches, tiny_gpt2
 
 from minipoet.adapters import add_lora
+from minipoet.models.t5 import T5, T5Config
 from minipoet.training import TrainSettings, train
 from minipoet.training.optimizers import learning_rate, make_optimizers
 
@@ -144,3 +145,25 @@ def test_resumed_run_of_any_optimizer_equals_one_that_never_stopped(tmp_path, op
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
     start = tiny_gpt2(0.2).embed.weight
     assert not torch.equal(resumed.embed.weight, start)
+
+
+def test_muon_takes_smaller_steps_on_what_has_to_stay_small():
+    # Scaled scores, (x W)·k / √D, and unscaled ones, (x W')·k with W' = W / √D, are one function; Muon must keep them one.
+    torch.manual_seed(0)
+    settings = TrainSettings(steps=1, optimizer="muon", weight_decay=0.5)
+    sizes = {"vocab_size": 20, "d_model": 16, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    model = T5(T5Config(**sizes, relative_attention_num_buckets=8))
+    q, k = (model.decoder.blocks[0].cross.get_submodule(name).weight for name in ("q", "k"))
+    with torch.no_grad():
+        k.copy_(q * 2)  # √D = 2: as if k were q without its scale
+    gradient = torch.randn_like(q)
+    q.grad, k.grad = gradient.clone(), gradient / 2
+    optimizers = make_optimizers(model, settings)
+    for optimizer in optimizers:
+        optimizer.step()
+    torch.testing.assert_close(2 * q, k, rtol=1e-4, atol=1e-6)
+
+
+def test_all_matrices_of_other_families_are_one_group_of_muon():
+    muon = make_optimizers(tiny_gpt2(), TrainSettings(steps=1, optimizer="muon", weight_decay=0.1))[-1]
+    assert [(group["lr"], group["weight_decay"]) for group in muon.param_groups] == [(0.02, 0.1)]
