@@ -106,4 +106,4 @@ def attend_plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: 
 
 def _is_short_bf16(q: Tensor, S: int) -> bool:
     """On a CPU the fused kernel multiplies bf16 slowly: up to SHORT tokens the plain formula takes half its time."""
-    return q.device.type == "cpu" and q.dtype is torch.bfloat16 and 1 < q.shape[2] <= S <= SHORT
+    return q.device.type == "cpu" and q.dtype is torch.bfloat16 and max(q.shape[2], S) <= SHORT

@@ -130,10 +130,10 @@ class EncoderDecoder(LanguageModel):
         prefixes = _layers(cross, len(self.decoder.blocks), len(source_ids))
         if cross is not None:
             segments = torch.cat([segments.new_full((len(segments), len(cross)), PREFIX), segments], dim=1)
-        pairs = [
-            past.extend(*block.cross.keys_values(encoded))
-            for block, past in zip(self.decoder.blocks, prefixes, strict=True)
-        ]
+        pairs = []
+        for block, past in zip(self.decoder.blocks, prefixes, strict=True):
+            keys, values = past.extend(*block.cross.keys_values(encoded))
+            pairs.append((keys.contiguous(), values.contiguous()))  # read again for each token that is written
         return SourceCache(pairs, segments, own)
 
     def encode(self, ids: Tensor, segments: Tensor | None = None, prefix: Tensor | None = None) -> Tensor:

@@ -121,7 +121,7 @@ class Attention(nn.Module):
         """scores, (B, H, T, S): what is added to q·k, which is not scaled: the start values make up for it."""
         B, T, _ = x.shape
         dropout = self.dropout if self.training else 0.0
-        y = attend(self.heads(self.q(x)), keys, values, scores, 1.0, dropout, large_scores=True)
+        y = attend(self.heads(self.q(x)), keys, values, scores, 1.0, dropout)
         return self.out(y.transpose(1, 2).reshape(B, T, -1))
 
 
