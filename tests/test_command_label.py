@@ -214,6 +214,9 @@ def test_ctrl_c_in_a_terminal_keeps_all_answers(samples):
         env=environment,
         text=True,
         encoding="utf-8",
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),  # a job in the background ignores it
     )
     os.close(theirs)
     os.write(ours, b"y\n")

@@ -287,7 +287,6 @@ class T5(EncoderDecoder):
         widths = {"embed": 1, "head": 1, "q": c.d_model * c.d_kv, "out": c.num_heads * c.d_kv, "down": c.d_ff}
         return c.initializer_factor * widths.get(layer, c.d_model) ** -0.5
 
-
     def step_scale(self, name: str) -> float:
         """q holds the 1/√D by which other families scale their scores: a step on it is as much smaller."""
         return self.config.d_kv**-0.5 if name.endswith(".q.weight") else 1.0
