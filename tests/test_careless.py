@@ -147,7 +147,7 @@ CHARS, WORDS = CharTokenizer.from_texts(["дом"]), WordTokenizer.from_texts(["
 # The call, in an empty folder with a file "a.txt", and words that its error must have.
 MISTAKES = [
     # loading
-    (lambda: minipoet.load(None), "must be a path, an id on the hub, or one of poet-tiny, poet-chat, reviewer-tiny, got None"),
+    (lambda: minipoet.load(None), "or one of poet-tiny, poet-chat, reviewer-tiny, got None"),
     (lambda: minipoet.load("a.txt"), "a.txt is a file: give the folder"),
     (lambda: minipoet.load("."), "no config.json"),
     (lambda: minipoet.load(folder_with("{oops")), "m/config.json is not a JSON file"),

@@ -148,7 +148,7 @@ def test_resumed_run_of_any_optimizer_equals_one_that_never_stopped(tmp_path, op
 
 
 def test_muon_takes_smaller_steps_on_what_has_to_stay_small():
-    # Scaled scores, (x W)·k / √D, and unscaled ones, (x W')·k with W' = W / √D, are one function; Muon must keep them one.
+    # Scaled scores, (x W)·k / √D, and unscaled ones, (x W')·k with W' = W / √D, are one function; they must remain so.
     torch.manual_seed(0)
     settings = TrainSettings(steps=1, optimizer="muon", weight_decay=0.5)
     sizes = {"vocab_size": 20, "d_model": 16, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}

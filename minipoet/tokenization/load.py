@@ -31,7 +31,8 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise FileNotFoundError(
-            f"{folder} {what}: expected the folder of a model, with tokenizer.json, spiece.model, or vocab.json and merges.txt in it "
+            f"{folder} {what}: expected the folder of a model, with tokenizer.json, "
+            f"spiece.model, or vocab.json and merges.txt in it "
             "(what has a name, minipoet.load gives with its model)."
         )
     kind = read_optional(folder, "tokenizer_config.json").get("minipoet")
