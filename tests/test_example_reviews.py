@@ -50,7 +50,7 @@ def test_what_was_taught_can_be_loaded_again(base, done):
     model, tokenizer = minipoet.load(done / "full" / "model")
     assert minipoet.generate(model, tokenizer, "категория: Кафе; рейтинг: 5", max_new_tokens=4) is not None
     adapted = minipoet.load_adapter(minipoet.load(base)[0], done / "low")
-    assert adapted.adapters["default"]["lora"]["rank"] == 16
+    assert adapted.adapters["default"]["lora"].rank == 16
 
 
 def test_the_low_study_asks_for_low_ratings_only(done):

@@ -207,8 +207,8 @@ class EncoderDecoder(nn.Module):
         self.embed = nn.Embedding(VOCABULARY, 8)
         self.head = nn.Linear(8, VOCABULARY)
 
-    def new_cache(self, source, source_segments):
-        real = (source_segments > 0)[..., None]
+    def new_cache(self, source, source_segments=None):
+        real = ((torch.ones_like(source) if source_segments is None else source_segments) > 0)[..., None]
         return (self.embed(source) * real).sum(1, keepdim=True) / real.sum(1, keepdim=True)
 
     def states(self, ids, cache=None, segments=None):
@@ -224,6 +224,8 @@ def test_batch_with_a_source_is_read_through_the_cache():
         model.head, model.embed(batch.ids) + model.embed(batch.source).mean(1, keepdim=True), batch.targets
     )
     torch.testing.assert_close(batch_loss(model, batch), expected)
+    padded = batch._replace(source=torch.tensor([[7, 8, 0]]), source_segments=torch.tensor([[1, 1, 0]]))
+    torch.testing.assert_close(batch_loss(model, padded), expected)
 
 
 # --- large vocabularies -------------------------------------------------------------------------------------------
