@@ -67,6 +67,12 @@ def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return torch.full(mask.shape, torch.finfo(dtype).min, dtype=dtype, device=mask.device).masked_fill_(mask, 0)
 
 
+def scores_type(x: Tensor) -> torch.dtype:
+    """The type in which the scores of a layer that reads x will be computed."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
 def attend(
     q: Tensor,
     k: Tensor,

@@ -65,14 +65,12 @@ class KVCache:
     """
 
     def __init__(self, n_layers: int, batch_size: int, beginning: Tensor | None = None):
-        self.layers = [LayerPast() for _ in range(n_layers)]
+        self.layers = pasts(n_layers, batch_size, beginning)
         self.batch_size = batch_size
         self.length = self.prefix = 0
         self._segments: Tensor | None = None
         if beginning is not None:
             self.length = self.prefix = len(beginning)
-            rows = beginning.permute(1, 2, 0, 3)[:, None].expand(-1, batch_size, -1, -1, -1)  # (2·L, B, G, P, D)
-            self.layers = [LayerPast(rows[2 * layer], rows[2 * layer + 1]) for layer in range(n_layers)]
 
     def segments(self, wanted: bool, device: torch.device) -> Tensor | None:
         """(B, S), which text each slot belongs to; None if all is one text's, unless it is `wanted` nevertheless."""
@@ -109,6 +107,14 @@ class KVCache:
         """Each row n times, one after another: a prompt is read once and continued n times."""
         device = self.layers[0].buffers[0].device if self.layers[0].buffers is not None else None
         self.reorder(torch.arange(self.batch_size, device=device).repeat_interleave(n))
+
+
+def pasts(n_layers: int, batch_size: int, beginning: Tensor | None) -> list[LayerPast]:
+    """What each layer begins with: its rows of a prefix (P, 2·L, G, D) for each text, or nothing."""
+    if beginning is None:
+        return [LayerPast() for _ in range(n_layers)]
+    rows = beginning.permute(1, 2, 0, 3)[:, None].expand(-1, batch_size, -1, -1, -1)  # (2·L, B, G, P, D)
+    return [LayerPast(rows[2 * layer], rows[2 * layer + 1]) for layer in range(n_layers)]
 
 
 def _roomier(t: Tensor, capacity: int) -> Tensor:

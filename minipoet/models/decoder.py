@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minipoet.models.attention import additive, visibility
+from minipoet.models.attention import additive, scores_type, visibility
 from minipoet.models.base import LanguageModel
 from minipoet.models.cache import KVCache
 from minipoet.models.layers import check_ids, context_error, no_room_error
@@ -76,8 +76,7 @@ class Decoder(LanguageModel):
         if past.length + T > self.places and int(positions.max()) >= self.places:
             raise context_error(int(positions.max()) + 1 - past.prefix, self.places - past.prefix)
         x, more = self.enter(ids, positions)
-        device = x.device.type
-        mask = additive(sees, torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype)
+        mask = additive(sees, scores_type(x))
         for block, layer in zip(self.blocks, past.layers, strict=True):
             if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
                 x, kv = checkpoint(block, x, layer.frozen(), mask, *more, use_reentrant=False)

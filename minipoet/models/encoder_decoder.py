@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from minipoet.checks import expect
-from minipoet.models.attention import PREFIX, additive, visibility
+from minipoet.models.attention import PREFIX, additive, scores_type, visibility
 from minipoet.models.base import UNLIMITED, LanguageModel
-from minipoet.models.cache import LayerPast
+from minipoet.models.cache import pasts
 from minipoet.models.layers import Embedding, check_ids
 from minipoet.models.linear import Linear
 from minipoet.models.source_cache import SourceCache
@@ -126,15 +126,13 @@ class EncoderDecoder(LanguageModel):
         _check_segments(source_segments, source_ids, "source_segments")
         own, cross, encoder = self._beginnings()
         encoded = self.encode(source_ids, source_segments, encoder)
-        segments = torch.ones_like(source_ids) if source_segments is None else source_segments.long()
-        prefixes = _layers(cross, len(self.decoder.blocks), len(source_ids))
-        if cross is not None:
-            segments = torch.cat([segments.new_full((len(segments), len(cross)), PREFIX), segments], dim=1)
+        segments = torch.ones_like(source_ids) if source_segments is None else source_segments
+        prefixes = pasts(len(self.decoder.blocks), len(source_ids), cross)
         pairs = []
         for block, past in zip(self.decoder.blocks, prefixes, strict=True):
             keys, values = past.extend(*block.cross.keys_values(encoded))
             pairs.append((keys.contiguous(), values.contiguous()))  # read again for each token that is written
-        return SourceCache(pairs, segments, own)
+        return SourceCache(pairs, _behind_prefix(segments, 0 if cross is None else len(cross)), own)
 
     def encode(self, ids: Tensor, segments: Tensor | None = None, prefix: Tensor | None = None) -> Tensor:
         """What the encoder makes of (B, S) ids: (B, S, C)."""
@@ -144,7 +142,7 @@ class EncoderDecoder(LanguageModel):
         sees = (sees | sees.mT)[:, :, P:]  # what stands behind is seen too; a prefix only is
         x = self.dropout(self.embed(ids))
         scores = _added(sees, self.encoder.distances(places[:, P:], places), x)
-        for block, past in zip(self.encoder.blocks, _layers(prefix, len(self.encoder.blocks), len(ids)), strict=True):
+        for block, past in zip(self.encoder.blocks, pasts(len(self.encoder.blocks), len(ids), prefix), strict=True):
             if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, past, scores, use_reentrant=False)
             else:
@@ -206,16 +204,6 @@ def _behind_prefix(segments: Tensor, P: int) -> Tensor:
 
 def _added(sees: Tensor, distances: Tensor | None, x: Tensor) -> Tensor:
     """What is added to the scores, (B, H or 1, T, S), in the type in which they will be computed."""
-    device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    mask = additive(sees, dtype)
+    mask = additive(sees, scores_type(x))
     assert mask is not None
-    return mask if distances is None else mask + distances.to(dtype)
-
-
-def _layers(prefix: Tensor | None, layers: int, B: int) -> list[LayerPast]:
-    """The prefix (P, 2·L, H, D) of B texts as the past of each layer; None: nothing."""
-    if prefix is None:
-        return [LayerPast() for _ in range(layers)]
-    rows = prefix.permute(1, 2, 0, 3)[:, None].expand(-1, B, -1, -1, -1)
-    return [LayerPast(rows[2 * layer], rows[2 * layer + 1]) for layer in range(layers)]
+    return mask if distances is None else mask + distances.to(mask.dtype)
