@@ -16,20 +16,17 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-from train_poet_tiny import read_data
+from train_poet_tiny import begin, read_data
 
 import minipoet
-from minipoet.checks import as_device, expect_whole
 from minipoet.command import run
 from minipoet.evaluation import likelihood
-from minipoet.files import make_folder
 from minipoet.models.qwen2 import Qwen2, Qwen2Config
 from minipoet.plots import plot_history
 from minipoet.text import Poem, Themes, genitive, request
 from minipoet.tokenization import Tokenizer, load_tokenizer, train_bpe
 from minipoet.tokenization.chat import PLAIN
 from minipoet.training import Batches, Mixture, TrainSettings, train
-from minipoet.training.folder import RunFiles, refuse_unfinished
 from minipoet.training.instruction import Examples, examples, joined
 
 LEFT_OUT = ("Пушкин", "Лермонтов", "Есенин")
@@ -74,13 +71,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    expect_whole(0, threads=args.threads)
-    device = as_device(args.device)
-    make_folder(args.out)
-    if not args.resume:
-        refuse_unfinished(RunFiles.of(args.out))  # now, before its vocabulary is replaced
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    device = begin(args)
 
     poems, held_out, prose = read_data(args.data, LEFT_OUT)
     if args.resume and (args.out / "tokenizer.json").exists():

@@ -54,6 +54,18 @@ def read_data(folder: Path, left_out: Sequence[str] = LEFT_OUT) -> tuple[list[Po
     return parts["train"], parts["held out"], [work.text for work in parts["prose"]]
 
 
+def begin(args: argparse.Namespace) -> torch.device:
+    """The folder, the threads and the device of a training from nothing. Raises ValueError for an unfinished run."""
+    expect_whole(0, threads=args.threads)
+    device = as_device(args.device)
+    make_folder(args.out)
+    if not args.resume:
+        refuse_unfinished(RunFiles.of(args.out))  # now, before its vocabulary is replaced
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return device
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -79,13 +91,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     args = parser.parse_args()
-    expect_whole(0, threads=args.threads)
-    device = as_device(args.device)
-    make_folder(args.out)
-    if not args.resume:
-        refuse_unfinished(RunFiles.of(args.out))  # now, before its vocabulary is replaced
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    device = begin(args)
 
     train_poems, held_out_poems, prose = read_data(args.data)
     verse, held_out = ([poem.text for poem in poems] for poems in (train_poems, held_out_poems))

@@ -17,18 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from train_poet_tiny import begin
 
 import minipoet
-from minipoet.checks import as_device, expect_whole
 from minipoet.command import run
-from minipoet.files import make_folder
 from minipoet.models.t5 import GatedT5, T5Config
 from minipoet.plots import plot_history
 from minipoet.text import clean_text, read_records, read_reviews
 from minipoet.text.records import read_text
 from minipoet.tokenization import load_tokenizer, train_unigram
 from minipoet.training import Denoising, Mixture, TrainSettings, completion_metrics, train
-from minipoet.training.folder import RunFiles, refuse_unfinished
 
 HELD_OUT = 40  # every so many works one is measured on
 
@@ -63,13 +61,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    expect_whole(0, threads=args.threads)
-    device = as_device(args.device)
-    make_folder(args.out)
-    if not args.resume:
-        refuse_unfinished(RunFiles.of(args.out))  # now, before its vocabulary is replaced
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    device = begin(args)
 
     works = read_prose(args.data)
     print(f"{len(works)} works, {sum(map(len, works)):,} characters")

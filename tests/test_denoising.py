@@ -7,9 +7,9 @@ from test_t5 import tiny
 from training_support import tiny_gpt2
 
 from minipoet.training import TrainSettings, train
+from minipoet.training.batch import IGNORED
 from minipoet.training.denoising import SHORTEST, Denoising, corrupt, noise_runs
 from minipoet.training.loss import batch_loss
-from minipoet.training.packing import IGNORED
 
 SENTINELS = [49, 48, 47, 46, 45, 44]
 START, END = 0, 1

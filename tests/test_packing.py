@@ -9,7 +9,7 @@ import torch
 from training_support import numbered_texts, pairs, random_texts
 
 from minipoet.training import Batch, Batches, cut, pack
-from minipoet.training.packing import IGNORED
+from minipoet.training.batch import IGNORED
 
 
 class CountingBatches(Batches):

@@ -9,10 +9,10 @@ from training_support import VOCABULARY, numbered_texts, pairs, random_texts, ti
 from minipoet.models.rnn import GRU, LSTM, RNN, RNNConfig
 from minipoet.models.window import WindowMLP, WindowMLPConfig
 from minipoet.training import TrainSettings, train
+from minipoet.training.batch import Batch
 from minipoet.training.carry import Carry
 from minipoet.training.loss import batch_loss
 from minipoet.training.optimizers import make_optimizers
-from minipoet.training.packing import Batch
 from minipoet.training.state import load_state, read_header
 from minipoet.training.streams import Streams
 

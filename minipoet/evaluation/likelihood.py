@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from minipoet.checks import expect_model, expect_whole, is_whole, shown
+from minipoet.training.batch import IGNORED, filled
 from minipoet.training.loss import batch_loss, chunk_for
-from minipoet.training.packing import IGNORED, Batches, cut, filled
+from minipoet.training.packing import Batches, cut
 from minipoet.training.precision import autocast
 
 

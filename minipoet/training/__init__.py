@@ -1,6 +1,7 @@
 """Training: texts -> batches -> loss -> step, in one explicit loop.
 
-packing     texts cut, packed and put into batches     loss        cross-entropy in chunks
+batch       one step's tensors, and what has them       loss        cross-entropy in chunks
+packing     texts cut, packed and put into batches
 pairs       sources and texts about them, as ids       denoising   span corruption: T5's lesson from plain text
 streams     windows that follow one another            carry       the state that goes on with them
 mixture     several corpora in phases                  optimizers  AdamW, Adafactor, Muon, the learning rate
@@ -12,6 +13,7 @@ instruction requests and poems as examples             metrics     what a traine
 space       what a search may draw                     search      candidates tried one by one
 """
 
+from minipoet.training.batch import Batch, BatchSource
 from minipoet.training.denoising import Denoising
 from minipoet.training.epochs import best_epoch, epoch_ends
 from minipoet.training.history import History, read_history
@@ -19,7 +21,7 @@ from minipoet.training.loop import TrainingDiverged, train
 from minipoet.training.loss import batch_loss, cross_entropy
 from minipoet.training.metrics import SFTMetrics, completion_metrics, lab_table, logged
 from minipoet.training.mixture import Mixture
-from minipoet.training.packing import Batch, Batches, BatchSource, cut, pack
+from minipoet.training.packing import Batches, cut, pack
 from minipoet.training.pairs import Pairs, encode_pairs
 from minipoet.training.precision import autocast, has_fast_bf16
 from minipoet.training.settings import TrainSettings

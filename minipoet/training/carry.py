@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minipoet.training.packing import Batch
+from minipoet.training.batch import Batch
 
 
 class Carry:

@@ -23,7 +23,7 @@ import numpy as np
 from torch import nn
 
 from minipoet.checks import as_ids, is_number, is_whole, shown
-from minipoet.training.packing import IGNORED, Batch, as_text, check_starts, check_vocabulary, filled
+from minipoet.training.batch import IGNORED, Batch, as_text, check_starts, check_vocabulary, filled
 
 SHORTEST = 8  # tokens: of less nothing can be taken out that the rest would tell
 

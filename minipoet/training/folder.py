@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from minipoet.files import make_folder, remove
+from minipoet.training.batch import BatchSource
 from minipoet.training.carry import Carry
 from minipoet.training.history import History, read_history
-from minipoet.training.packing import BatchSource
 from minipoet.training.settings import TrainSettings
 from minipoet.training.state import Progress, load_state, read_header
 

@@ -21,13 +21,13 @@ from tqdm import tqdm
 
 from minipoet.checks import as_path, expect, expect_model, is_whole, shown
 from minipoet.files import write_tensors_atomic
+from minipoet.training.batch import Batch, BatchSource, check_batches
 from minipoet.training.carry import Carry
 from minipoet.training.folder import RunFiles, alone, go_on, start_anew
 from minipoet.training.history import History
 from minipoet.training.loss import batch_sums
 from minipoet.training.metrics import tokens_seen
 from minipoet.training.optimizers import learning_rate, make_optimizers
-from minipoet.training.packing import Batch, BatchSource, check_batches
 from minipoet.training.precision import autocast
 from minipoet.training.settings import TrainSettings
 from minipoet.training.state import Progress, checksum, load_weights, save_state, trainable_tensors

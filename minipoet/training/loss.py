@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from minipoet.training.packing import IGNORED, Batch
+from minipoet.training.batch import IGNORED, Batch
 
 CHUNK = 512  # tokens
 LOGITS = 2**25  # numbers, 128 MiB of fp32: a chunk over a large vocabulary has fewer tokens

@@ -21,10 +21,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from minipoet.checks import expect, expect_model, is_number, is_whole, shown
+from minipoet.training.batch import Batch
 from minipoet.training.denoising import Denoising
 from minipoet.training.history import History
 from minipoet.training.loss import batch_sums
-from minipoet.training.packing import Batch, Batches
+from minipoet.training.packing import Batches
 from minipoet.training.precision import autocast
 
 Row = dict[str, Any]

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from minipoet.checks import is_number, is_whole, shown
-from minipoet.training.packing import Batch, Batches, check_batches
+from minipoet.training.batch import Batch, check_batches
+from minipoet.training.packing import Batches
 from minipoet.training.streams import Streams
 
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from minipoet.checks import as_path, expect_model
 from minipoet.files import write_tensors_atomic
+from minipoet.training.batch import Batch, BatchSource
 from minipoet.training.carry import Carry
-from minipoet.training.packing import Batch, BatchSource
 from minipoet.training.settings import TrainSettings
 
 

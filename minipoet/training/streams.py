@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from minipoet.checks import is_whole, shown
-from minipoet.training.packing import IGNORED, Batch, as_text, check_vocabulary
+from minipoet.training.batch import IGNORED, Batch, as_text, check_vocabulary
 
 
 class Streams:

@@ -34,7 +34,7 @@ from minipoet.models import LanguageModel
 from minipoet.text import drop_duplicates, read_corpus
 from minipoet.tokenization import Tokenizer, encode_texts
 from minipoet.training import Batch, Batches, BatchSource, TrainSettings, autocast, batch_loss, cut, train
-from minipoet.training.packing import IGNORED
+from minipoet.training.batch import IGNORED
 
 MODES = {  # precision of ours, of theirs; the aim
     "as-it-comes": ("auto", "fp32", "3"),

@@ -173,7 +173,7 @@ def our_lora(model: Any) -> tuple[Any, Callable]:
 
     import minipoet
     from minipoet.training import Batch, batch_loss
-    from minipoet.training.packing import IGNORED
+    from minipoet.training.batch import IGNORED
 
     minipoet.add_lora(model, rank=8, targets="all-linear")
     model.gradient_checkpointing = True
