@@ -13,7 +13,7 @@ from typing import Any
 
 from review_data import Sides
 
-from minipoet.evaluation import GeneratedReview, RatingJudge, ReviewFigures
+from minipoet.evaluation import Confusion, GeneratedReview, RatingJudge, ReviewFigures
 from minipoet.files import write_json_atomic, write_text_atomic
 from minipoet.models import LanguageModel
 from minipoet.models.memory import Counts
@@ -60,6 +60,7 @@ def write_report(
     judge: RatingJudge,
     trained: Sequence[Trained],
     figures: dict[str, ReviewFigures],
+    told: dict[str, Confusion],
     written: Sequence[Sequence[GeneratedReview]],
 ) -> None:
     """Write report.md, results.json, the course of each training and the rating control as pictures."""
@@ -77,6 +78,9 @@ def write_report(
     for name, found in figures.items():
         print(f"\n{name}\n{found.ratings_table()}")
         parts.append(f"\n## What `{name}` writes\n\n{found.table()}\n\n{found.ratings_table()}")
+        parts.append(f"\n### Which rating makes a real review the likeliest for `{name}`\n\n{told[name].summary()}")
+        parts.append("\n" + told[name].table())
+        print(f"the rating that makes a real review the likeliest: {told[name].summary()}")
     parts.append("\n## Reviews\n")
     for of in written:
         for rating in sorted({review.rating for review in of}):
@@ -86,7 +90,9 @@ def write_report(
     write_text_atomic(folder / "report.md", "\n".join(parts) + "\n")
     write_json_atomic(folder / "results.json", {
         "reviews": {side: count_ratings(getattr(sides, side)) for side in ("train", "validation", "judge", "test")},
-        "judge": confusion.accuracy.value, "methods": {one.name: _figures(one, figures[one.name]) for one in trained},
+        "judge": confusion.accuracy.value, "methods": {
+            one.name: _figures(one, figures[one.name]) | {"told": told[one.name].accuracy._asdict()} for one in trained
+        },
     })  # fmt: skip
 
 

@@ -26,12 +26,19 @@ from reviews_report import Trained, write_report
 import minipoet
 from minipoet.checks import as_device
 from minipoet.command import run
-from minipoet.evaluation import GeneratedReview, RatingJudge, review_report, write_samples
+from minipoet.evaluation import (
+    Confusion,
+    GeneratedReview,
+    RatingJudge,
+    likeliest_sources,
+    review_report,
+    write_samples,
+)
 from minipoet.files import make_folder
 from minipoet.generation import generate_many
 from minipoet.models import LanguageModel
 from minipoet.plots import plot_ratings, rating_line
-from minipoet.text import Keywords, Review, parse_review_request
+from minipoet.text import Keywords, Review, parse_review_request, review_request
 from minipoet.tokenization import Tokenizer
 from minipoet.training import Batches, TrainSettings, best_epoch, completion_metrics, encode_pairs, epoch_ends, train
 from minipoet.training.tracking import MLflow, TensorBoard
@@ -159,6 +166,18 @@ def write(trained: Trained, requests: Sequence[str], args: argparse.Namespace) -
     ]
 
 
+def tell(trained: Trained, reviews: Sequence[Review], args: argparse.Namespace) -> Confusion:
+    """Which rating, in the request for each real review, makes it the likeliest for the model; else the same request.
+
+    The keywords are left out of it: they would tell the rating by themselves.
+    """
+    ratings = list(range(1, METHODS[trained.name].most_stars + 1))
+    choices = [[review_request(review.rubrics, rating) for rating in ratings] for review in reviews]
+    texts = [review.text for review in reviews]
+    likeliest = likeliest_sources(trained.model, trained.tokenizer, texts, choices, args.length, args.rows)
+    return Confusion.of([review.rating for review in reviews], [ratings[which] for which in likeliest])
+
+
 def main() -> None:
     args = arguments()
     started = time.perf_counter()
@@ -172,17 +191,19 @@ def main() -> None:
 
     keywords = Keywords.of(review.text for review in sides.train)
     judge = RatingJudge.fit([r.text for r in sides.judge], [r.rating for r in sides.judge])
-    asked, _ = ask(evenly(sides.test, args.requests), keywords)
-    trained, figures, written = [], {}, []
+    tested = evenly(sides.test, args.requests)
+    asked, _ = ask(tested, keywords)
+    trained, figures, told, written = [], {}, {}, []
     for name in args.methods:
         trained.append(teach(name, sides, keywords, args))
         stars = METHODS[name].most_stars
         theirs = write(trained[-1], [request for request in asked if parse_review_request(request)[1] <= stars], args)
+        told[name] = tell(trained[-1], [review for review in tested if review.rating <= stars], args)
         figures[name] = review_report(theirs, judge, sides.test, [review.text for review in sides.train])
         written.append(theirs)
     best = written[min(range(len(trained)), key=lambda i: (METHODS[trained[i].name].most_stars < 5, trained[i].best))]
     chosen = write_samples(args.out / "samples.jsonl", best, min(SAMPLES, len(best)), args.seed)
-    write_report(args.out, sides, judge, trained, figures, written)
+    write_report(args.out, sides, judge, trained, figures, told, written)
     print(f"\n{args.out}: report.md, figures, samples.jsonl ({len(chosen)} reviews of {chosen[0].model}: "
           f"`minipoet label {args.out / 'samples.jsonl'}`); {time.perf_counter() - started:.0f} s in all")  # fmt: skip
 

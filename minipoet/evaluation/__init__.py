@@ -10,6 +10,7 @@ repetition     how much of a text is repetition: n-grams, loops, lines
 chrf           how many runs of letters a text shares with the text that it should have been
 form           has a text the form of verse: lines, syllables, stanzas
 distinct       the share of different n-grams in a text
+likeliest      which of several requests makes a text the likeliest: a writer as a judge
 continuations  what a model makes of the first lines of held-out poems: all its figures at once
 authors        whose verse is it: a judge by the runs of letters
 style          how often the poet who was asked for comes out; dividing verse for a judge
@@ -41,6 +42,7 @@ from minipoet.evaluation.labels import (
     read_samples,
     write_samples,
 )
+from minipoet.evaluation.likeliest import likeliest_sources
 from minipoet.evaluation.likelihood import Likelihood, likelihood, texts_likelihood
 from minipoet.evaluation.ratings import RatingJudge
 from minipoet.evaluation.repetition import Repeats, Repetition, repetition
@@ -90,6 +92,7 @@ __all__ = [
     "first_lines",
     "frequencies",
     "how_often",
+    "likeliest_sources",
     "likelihood",
     "mean_of",
     "openings",

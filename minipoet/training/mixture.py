@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from minipoet.checks import is_number, is_whole, shown
-from minipoet.training.batch import Batch, check_batches
-from minipoet.training.packing import Batches
+from minipoet.training.batch import Batch, BatchSource, check_batches
 from minipoet.training.streams import Streams
 
 
@@ -23,7 +22,7 @@ class Mixture:
     Raises ValueError, with all that is wrong at once, for phases that make no sense.
     """
 
-    def __init__(self, sources: Mapping[str, Batches], phases: Sequence[tuple[int, Mapping[str, float]]]):
+    def __init__(self, sources: Mapping[str, BatchSource], phases: Sequence[tuple[int, Mapping[str, float]]]):
         if wrong := _what_is_wrong(sources, phases):
             raise ValueError(f"Mixture: {'; '.join(wrong)}.")
         self.sources = sources
@@ -60,7 +59,7 @@ class Mixture:
         return self.sources[name].batch(number)
 
 
-def _what_is_wrong(sources: Mapping[str, Batches], phases: Sequence[tuple[int, Mapping[str, float]]]) -> list[str]:
+def _what_is_wrong(sources: Mapping[str, BatchSource], phases: Sequence[tuple[int, Mapping[str, float]]]) -> list[str]:
     if not isinstance(sources, Mapping) or not all(hasattr(s, "batch") for s in sources.values()):
         return [f"sources must be Batches by name, got {shown(sources)}"]
     if any(isinstance(source, Streams) for source in sources.values()):
