@@ -92,7 +92,7 @@ def arguments() -> argparse.Namespace:
     add("--heads", type=int, default=4)
     add("--length", type=int, default=96, help="tokens of a row (default: %(default)s)")
     add("--rows", type=int, default=64, help="rows a step (default: %(default)s)")
-    add("--steps", type=int, default=3000, help="optimiser steps (default: %(default)s)")
+    add("--steps", type=int, default=2400, help="optimiser steps (default: %(default)s)")
     add("--reading", type=float, default=0.4, help="share of the steps, the first ones, with requests alone")
     add("--lr", type=float, default=4e-3, help="AdamW's rate for the embedding, distances and vectors")
     add("--muon-lr", type=float, default=0.02, help="Muon's rate for the blocks' matrices")
