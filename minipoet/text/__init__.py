@@ -15,6 +15,8 @@
     themes.py     Themes                     what a poem is about, in a word or two
     stems.py                                 words without their endings, words that say nothing
     requests.py   request, genitive          the sentence that asks for a poem
+    likeness.py   Likeness                   how alike a request and texts are: tf–idf over stems
+    few_shot.py   Shots, PlainForm, ChatForm examples before a request, as many whole ones as fit
     excerpts.py   excerpts, quatrains        a long poem divided where a reader pauses
     reviews.py    Review, read_reviews       reviews of places, by name or path, as a stream; ReviewReport
                   review_request             the line that asks for a review
@@ -38,8 +40,10 @@ from minipoet.text.dedup import Duplicate, drop_duplicates
 from minipoet.text.download import Pin, fetch
 from minipoet.text.errors import CorpusError
 from minipoet.text.excerpts import quatrains
+from minipoet.text.few_shot import ChatForm, PlainForm, Prompt, Shot, Shots
 from minipoet.text.filters import VerseFilter
 from minipoet.text.keywords import Keywords, covers
+from minipoet.text.likeness import Likeness
 from minipoet.text.poems import Poem, parse_poems, read_poems
 from minipoet.text.prose import hold_out, parse_prose, read_prose
 from minipoet.text.quotations import Quotations
@@ -64,16 +68,22 @@ from minipoet.text.written import WrittenReview, read_written
 
 __all__ = [
     "LAB_THEMES",
+    "ChatForm",
     "CorpusError",
     "Duplicate",
     "Keywords",
+    "Likeness",
     "Pin",
+    "PlainForm",
     "Poem",
+    "Prompt",
     "Quotations",
     "ReadReport",
     "Record",
     "Review",
     "ReviewReport",
+    "Shot",
+    "Shots",
     "Split",
     "Themes",
     "VerseFilter",
