@@ -6,10 +6,10 @@
     print(minipoet.generate(model, tokenizer, "Мороз и солнце", seed=1))
 
 A poem goes in as text, comes out as text, and every room it passes is one chapter of the course: text, tokenization,
-models, adapters, training, generation, evaluation. How the house is laid out: docs/contributing.md
+models, adapters, quantization, training, generation, evaluation. How the house is laid out: docs/contributing.md
 """
 
-from minipoet import adapters, evaluation, generation, models, text, tokenization, training
+from minipoet import adapters, evaluation, generation, models, quantization, text, tokenization, training
 from minipoet.adapters import (
     add_lora,
     add_prefix,
@@ -24,6 +24,7 @@ from minipoet.adapters import (
 from minipoet.api import load, save
 from minipoet.generation import chat, generate
 from minipoet.models import count_parameters
+from minipoet.quantization import dequantize, quantize
 from minipoet.tokenization import load_tokenizer
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ __all__ = [
     "add_prefix",
     "chat",
     "count_parameters",
+    "dequantize",
     "evaluation",
     "generate",
     "generation",
@@ -42,6 +44,8 @@ __all__ = [
     "load_tokenizer",
     "merge_lora",
     "models",
+    "quantization",
+    "quantize",
     "remove_lora",
     "remove_prefix",
     "save",

@@ -19,6 +19,7 @@ from minipoet.checks import as_device, as_dtype, as_path, expect, expect_model, 
 from minipoet.hub import commit_of, fetch_from_hub, is_hub_id
 from minipoet.models import CheckpointError, LanguageModel, load_model, save_model
 from minipoet.models.checkpoint import read_config
+from minipoet.quantization import few_bit_layers, is_quantized, load_quantized, quantization_of, save_quantized
 from minipoet.tokenization import Tokenizer, load_tokenizer
 
 EMBEDDED = {  # name: folder in minipoet/assets
@@ -81,8 +82,11 @@ def load_folder(
             f"minipoet.load_adapter(model, {str(folder)!r})."
         )
     read_config(folder)
+    packed = is_quantized(folder)
+    if packed:
+        quantization_of(folder)
     tokenizer = load_tokenizer(folder)
-    model = load_model(folder, dtype, device, check_memory)
+    model = (load_quantized if packed else load_model)(folder, dtype, device, check_memory)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise CheckpointError(
             f"{folder}: the tokenizer knows {tokenizer.vocab_size} ids, but the model has embeddings for "
@@ -94,8 +98,9 @@ def load_folder(
 def save(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) -> None:
     """Write model and tokenizer to a folder that `load` and transformers read.
 
-    A merged adapter is in the weights that are written. Raises ValueError for a model with an adapter that is not
-    merged, or with a prefix, which cannot be: save that with `save_adapter`, and merge or remove it first.
+    A merged adapter is in the weights that are written, and a quantised model stays so. Raises ValueError for a model
+    with an adapter that is not merged, or with a prefix, which cannot be: save that with `save_adapter`, and merge or
+    remove it first.
     """
     expect_model(model)
     expect_tokenizer(tokenizer)
@@ -113,5 +118,9 @@ def save(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) -> None
     parameters = {name.replace(".base.", "."): p for name, p in model.named_parameters() if ".deltas." not in name}
     ends = tokenizer.eos_ids if len(tokenizer.eos_ids) > 1 else tokenizer.eos_id
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": ends, "pad_token_id": tokenizer.pad_id}
+    if any(few_bit_layers(model)):
+        save_quantized(model, folder, extra=ids)  # first: it may refuse
+        tokenizer.save(folder)
+        return
     tokenizer.save(folder)
     save_model(model, folder, extra=ids, parameters=parameters)

@@ -92,7 +92,7 @@ def free(monkeypatch):
 
 
 def test_a_type_that_does_not_fit_in_memory_is_told_before_loading_with_those_that_do(free, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_fill", lambda *_: pytest.fail("a tensor was converted"))
+    monkeypatch.setattr(checkpoint, "fill_model", lambda *_: pytest.fail("a tensor was converted"))
     free(100_000)
     with pytest.raises(CheckpointError) as told:
         load_model(reference("gpt2/plain"), dtype=torch.float64)
@@ -144,7 +144,7 @@ def test_a_gpu_is_asked_for_its_own_memory_and_maps_nothing(monkeypatch):
         dict(weights.read_tensors(reference("gpt2/plain"))),
     )
     with pytest.raises(CheckpointError, match=r"are available on cuda:0: give dtype=torch\.bfloat16 \("):
-        checkpoint._check_memory(model, reference("gpt2/plain"), tensors, None, torch.device("cuda:0"))
+        checkpoint.expect_room(model, reference("gpt2/plain"), tensors, None, torch.device("cuda:0"))
     assert asked == ["cuda:0"]
 
 

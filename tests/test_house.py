@@ -18,7 +18,7 @@ BELOW = {
     "tokenization": (),
     "models": (),
     "adapters": LAYERS,
-    "quantization": LAYERS,
+    "quantization": (*LAYERS, *(f"minipoet.models.{name}" for name in ("checkpoint", "decoder", "memory"))),
 }
 
 

@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -38,6 +39,7 @@ from minipoet.adapters.targets import find_targets
 from minipoet.checks import expect, expect_model, is_number, is_whole, shown
 from minipoet.models.base import LanguageModel
 from minipoet.models.linear import linear
+from minipoet.models.packed import PackedLinear
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,21 @@ class LoRALinear(Switch):
         """The base's own weight, so that the layer can stand where a plain one stood."""
         return self.base.weight  # type: ignore[return-value]
 
+    @property
+    def in_features(self) -> int:
+        """Numbers in."""
+        return self.base.in_features  # type: ignore[return-value]
+
+    @property
+    def out_features(self) -> int:
+        """Numbers out."""
+        return self.base.out_features  # type: ignore[return-value]
+
+    @property
+    def quantised(self) -> bool:
+        """Does the base hold codes (minipoet/quantization) in the place of a weight that could be changed?"""
+        return not isinstance(self.base, nn.Linear | PackedLinear)
+
     def delta(self, name: str) -> Delta:
         """The adapter of this name on this layer."""
         return cast(Delta, self.deltas[name])
@@ -200,10 +217,10 @@ def attach(model: Model, config: LoRAConfig, name: str = "default", seed: int = 
         if not isinstance(layer, LoRALinear):
             layer = LoRALinear(layer)
             model.set_submodule(ours, layer)
-        n_out, n_in = layer.weight.shape
         rank, alpha = config.of(ours, published)
-        scale = config.scale(rank, alpha)
-        layer.deltas[name] = Delta(n_in, n_out, rank, scale, config.dropout, layer.weight.device, generator)
+        sizes = layer.in_features, layer.out_features, rank, config.scale(rank, alpha)
+        device = next(chain(layer.base.parameters(), layer.base.buffers())).device
+        layer.deltas[name] = Delta(*sizes, config.dropout, device, generator)
         layer.train(model.training)  # a new module is in training mode: its dropout would act
     note(model, name, "lora", config)
     return set_adapter(model, name)
@@ -221,7 +238,8 @@ def lora_layers(model: LanguageModel) -> Iterator[tuple[str, LoRALinear]]:
 def merge_lora(model: Model) -> Model:
     """Add the active adapter to the weights, W += s · B A: then it costs nothing at generation. Returns the model.
 
-    The sum is taken in fp32 and rounded to the weight's own type. Raises ValueError if no adapter is active.
+    The sum is taken in fp32 and rounded to the weight's own type. Raises ValueError if no adapter is active, and for
+    quantised weights.
     """
     if merged := merged_adapter(model):
         raise ValueError(f"The adapter {merged!r} is merged already.")
@@ -229,6 +247,12 @@ def merge_lora(model: Model) -> Model:
         if name := active_adapter(model):
             raise ValueError(f"The adapter {name!r} is a prefix, which is no change of weights: it cannot be merged.")
         raise ValueError("There is no active adapter to merge: add_lora, load_adapter or set_adapter first.")
+    if any(layer.active and layer.quantised for _, layer in lora_layers(model)):
+        raise ValueError(
+            "The adapter cannot be merged into quantised weights: the sum would have to be rounded to their few "
+            "values, and most of what it learnt is smaller than that. Leave it beside them, where it acts as well, or "
+            "make plain weights of them first: minipoet.dequantize(model)."
+        )
     for name, layer in lora_layers(model):
         if layer.active:
             total = layer.weight.float() + layer.delta(layer.active).matrix()

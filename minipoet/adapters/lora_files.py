@@ -82,7 +82,8 @@ def read_lora(model: LanguageModel, folder: Path, values: dict[str, Any]) -> Cal
         else:
             modules.setdefault(ours, {})[kind] = tensor
     for ours, pair in modules.items():
-        n_out, n_in = model.get_submodule(ours).weight.shape  # type: ignore[misc]
+        layer = model.get_submodule(ours)
+        n_out, n_in = layer.out_features, layer.in_features
         shapes = {kind: tuple(t.shape) for kind, t in pair.items()}
         if set(pair) != {"A", "B"} or shapes["A"][1:] != (n_in,) or shapes["B"] != (n_out, shapes["A"][0]):
             problems.append(f"{ours} is ({n_out}, {n_in}), but the adapter brings {shapes}")
@@ -138,6 +139,6 @@ def _published(model: LanguageModel, ours: str) -> str:
 
 def _has(model: nn.Module, name: str) -> bool:
     try:
-        return hasattr(model.get_submodule(name), "weight")
+        return hasattr(model.get_submodule(name), "in_features")
     except AttributeError:
         return False

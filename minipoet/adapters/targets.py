@@ -61,7 +61,7 @@ def _linear_layers(model: LanguageModel) -> list[tuple[str, str]]:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or isinstance(getattr(module, "base", None), nn.Linear)
+    return hasattr(module, "in_features") and hasattr(module, "out_features")  # plain, packed, or with adapters already
 
 
 def _matches(target: str, is_pattern: bool, *names: str) -> bool:
@@ -80,7 +80,7 @@ def _why_not(model: LanguageModel, target: str) -> str:
 
 
 def _is_tied(model: LanguageModel) -> bool:
-    return model.head.weight is model.embed.weight
+    return any(parameter is model.embed.weight for parameter in model.head.parameters())
 
 
 def _choices(model: LanguageModel, layers: list[tuple[str, str]]) -> str:

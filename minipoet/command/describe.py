@@ -22,6 +22,7 @@ from minipoet.command.units import dtype_word
 from minipoet.models import CheckpointError, count_parameters, load_model
 from minipoet.models.families import family, make_config
 from minipoet.models.weights import read_file, weight_files
+from minipoet.quantization import is_quantized, load_quantized
 from minipoet.tokenization import load_tokenizer
 from minipoet.training.folder import RunFiles
 from minipoet.training.history import read_history
@@ -80,7 +81,8 @@ def _checkpoint(folder: Path, problems: list[str]) -> Facts:
         facts["parameters"] = count_parameters(model).all
         if model.reads_source:  # it knows distances only, whatever number its config has
             values["n_positions"] = "unlimited"
-        facts["parameters"] = count_parameters(load_model(folder, device="meta")).all  # what is tied, the files tell
+        load = load_quantized if is_quantized(folder) else load_model
+        facts["parameters"] = count_parameters(load(folder, device="meta")).all  # what is tied, the files tell
     except CheckpointError as error:
         problems.append(str(error))
     sizes = {size: values[key] for size, keys in SIZES.items() for key in keys if key in values}

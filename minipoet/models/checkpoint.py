@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from minipoet.models.names import apply
 from minipoet.models.packed import PACKED, is_packed
 from minipoet.models.weights import CheckpointError, index_of, read_tensors
 
+QUANTISED = ("gptq_model*", "quantize_config.json")  # what quantization/checkpoint.py reads besides
 SHARD = 2 * 1024**3  # bytes in a file we write
 ROOM = 0.9  # of the free memory may be filled by weights; what reads a text needs some too
 
@@ -47,13 +48,18 @@ def load_model(
     folder, dtype, device = as_path(folder, "The folder of a model"), as_dtype(dtype), as_device(device)
     cls, config = read_config(folder)
     tensors = dict(read_tensors(folder, keep=device.type != "meta"))  # mapped, not read
+    if any(name.endswith(".qweight") for name in tensors):
+        raise CheckpointError(
+            f"{folder} holds weights packed in few bits (.qweight): minipoet.load reads them if config.json, or a "
+            f"quantize_config.json beside it, says how (bits, group_size, sym, desc_act)."
+        )
     with torch.device("meta"):
         model = cls(cls.settled(config, tensors))
     if dtype is None:
-        dtype = _dtype_for(folder, tensors, device)
+        dtype = dtype_for(folder, tensors, device)
     if check_memory and device.type != "meta":
-        _check_memory(model, folder, tensors, dtype, device)
-    _fill(model, folder, tensors, dtype, device)
+        expect_room(model, folder, tensors, dtype, device)
+    fill_model(model, folder, tensors, dtype, device)
     model.tie()
     model.origin = str(folder)
     return model.eval()
@@ -74,16 +80,24 @@ def read_config(folder: Path) -> tuple[Any, Any]:
         raise CheckpointError(f"{folder}: {error}") from error
 
 
-def _fill(
-    model: LanguageModel, folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype | None, device: torch.device
+def fill_model(
+    model: LanguageModel,
+    folder: Path,
+    tensors: dict[str, Tensor],
+    dtype: torch.dtype | None,
+    device: torch.device,
+    problems: Sequence[str] = (),
 ) -> None:
-    """Give each parameter of the model its tensor. `tensors` is emptied on the way: none is held in two forms."""
+    """Give each parameter of the model its tensor. `tensors` is emptied on the way: none is held in two forms.
+
+    problems: what is wrong besides, to be told in the same error.
+    """
     names = model.name_table()
     expected = {name: p.shape for name, p in model.named_parameters(remove_duplicate=False)}
     tied = set(expected) - {name for name, _ in model.named_parameters()}
     filled: dict[str, Tensor] = {}
     copies: dict[str, Tensor] = {}  # of tied tensors, which old files hold twice
-    seen, left_over, wrong = set(), [], []
+    seen, left_over, wrong = set(), [], list(problems)
     while tensors:
         published, tensor = tensors.popitem()
         if any(re.fullmatch(pattern, published) for pattern in model.ignored):
@@ -132,7 +146,7 @@ def _disagreement(folder: Path, missing: list[str], left_over: list[str], wrong:
     return "\n".join([*lines, "Is it the right config.json? Fetch the folder again if a download was cut short."])
 
 
-def _dtype_for(folder: Path, tensors: dict[str, Tensor], device: torch.device) -> torch.dtype | None:
+def dtype_for(folder: Path, tensors: dict[str, Tensor], device: torch.device) -> torch.dtype | None:
     """None keeps each tensor's own type."""
     if device.type != "cpu" or not any(tensor.dtype == torch.float16 for tensor in tensors.values()):
         return None
@@ -147,11 +161,19 @@ def _dtype_for(folder: Path, tensors: dict[str, Tensor], device: torch.device) -
     return torch.bfloat16
 
 
-def _check_memory(
-    model: LanguageModel, folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype | None, device: torch.device
+def expect_room(
+    model: LanguageModel,
+    folder: Path,
+    tensors: dict[str, Tensor],
+    dtype: torch.dtype | None,
+    device: torch.device,
+    besides: int = 0,
 ) -> None:
-    """Raise CheckpointError if the weights do not fit; warn if they will be read from the disk again and again."""
-    free, need = available_memory(device), _copied(model, tensors, dtype, device)
+    """Raise CheckpointError if the weights do not fit; warn if they will be read from the disk again and again.
+
+    besides: bytes that are needed for what is no parameter.
+    """
+    free, need = available_memory(device), besides + _copied(model, tensors, dtype, device)
     size = sum(t.numel() * t.element_size() for t in tensors.values())
     if need <= ROOM * free:
         if device.type == "cpu" and not need and size > free:
@@ -164,7 +186,7 @@ def _check_memory(
     own = max(tensors.values(), key=Tensor.numel).dtype
     ways = []
     for smaller in dict.fromkeys((own, torch.bfloat16)):
-        less = _copied(model, tensors, smaller, device)
+        less = besides + _copied(model, tensors, smaller, device)
         if less < need and less <= ROOM * free:
             why = "as the file has it: mapped, not copied" if not less else f"{less / 1e9:.1f} GB"
             ways.append(f"give dtype={smaller} ({why})")
@@ -176,7 +198,7 @@ def _check_memory(
 
 
 def _copied(model: LanguageModel, tensors: dict[str, Tensor], dtype: torch.dtype | None, device: torch.device) -> int:
-    """Bytes that `_fill` will take for these tensors: what stays as it is in its file is mapped, and takes none."""
+    """Bytes that `fill_model` will take for these tensors: what stays as in its file is mapped, and takes none."""
     total, names = 0, model.name_table()
     once = {name for name, _ in model.named_parameters()}  # a tied tensor is needed once
     for published, tensor in tensors.items():
@@ -209,6 +231,16 @@ def save_model(
         found = names.published(name)
         assert found is not None, f"{name} is not in the family's table of names"
         published[found[0]] = (parameter.detach(), found[1])
+    write_model(model, folder, published, extra)
+
+
+def write_model(
+    model: LanguageModel,
+    folder: Path,
+    published: Mapping[str, tuple[Tensor, str | None]],
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write tensors, (ours, transform) by their published names, and the model's config.json."""
     remove(folder / "config.json")
     shards = _divide({name: t.numel() * t.element_size() for name, (t, _) in published.items()})
     weight_map: dict[str, str] = {}
@@ -246,7 +278,7 @@ def _divide(sizes: dict[str, int]) -> list[list[str]]:
 
 def _remove_old(folder: Path, written: set[str]) -> None:
     """Weights that an earlier save left here would be read before or beside the new ones."""
-    for pattern in ("model*.safetensors", "model.safetensors.index.json", "pytorch_model*"):
+    for pattern in ("model*.safetensors", "model.safetensors.index.json", "pytorch_model*", *QUANTISED):
         for path in folder.glob(pattern):
             if path.name not in written:
                 remove(path)

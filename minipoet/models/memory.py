@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -42,10 +42,11 @@ class Counts(NamedTuple):
 
 
 def count_parameters(model: nn.Module) -> Counts:
-    """Counts from the shapes alone: a model on the meta device will do."""
+    """Counts from the shapes alone: a model on the meta device will do. Packed weights count as what they stand for."""
     expect(model, nn.Module, "The model", "a model, as the first of what minipoet.load gives")
     parameters = list(model.parameters())
-    return Counts(sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters))
+    packed = sum(layer.packed_numbers for layer in _packed(model))
+    return Counts(sum(p.numel() for p in parameters if p.requires_grad), packed + sum(p.numel() for p in parameters))
 
 
 class MemoryEstimate(NamedTuple):
@@ -89,19 +90,26 @@ def training_memory(
     size, tokens, (vocabulary, width) = bits // 8, rows * length, head.weight.shape
     parameters = list(model.parameters())
     weights = sum(p.numel() * p.element_size() for p in parameters if not p.requires_grad)
+    weights += sum(b.numel() * b.element_size() for layer in _packed(model) for b in layer.buffers())
+    written = size * max((layer.in_features * layer.out_features for layer in _packed(model)), default=0)  # one, whole
     trained = sum(p.numel() * (4 * p.element_size() + (2 if bits == 16 else 0)) for p in parameters if p.requires_grad)
     # Of one block: into and out of each matrix, and two norms in fp32.
     block = tokens * (size * sum(map(sum, _matrices(blocks[0]))) + 2 * 4 * width)
     kept = (tokens * size * width if checkpointing else block) + int(HOLES[checkpointing] * block)
     logits = size * min(tokens, max(1, LOGITS // vocabulary)) * vocabulary
-    return MemoryEstimate(weights, trained, len(blocks) * kept, 3 * block // 2, logits)
+    return MemoryEstimate(weights, trained, len(blocks) * kept, 3 * block // 2 + written, logits)
+
+
+def _packed(model: nn.Module) -> Iterator[Any]:
+    """The layers whose weights are packed in few bits (minipoet/quantization): buffers, no parameters."""
+    return (layer for layer in model.modules() if hasattr(layer, "packed_numbers"))
 
 
 def _matrices(block: nn.Module) -> Iterator[tuple[int, int]]:
     """(in, out) of each of the block's linear layers; an adapter's own are too small to count."""
     for layer in block.modules():
-        if isinstance(layer, nn.Linear):
-            yield layer.in_features, layer.out_features
+        if isinstance(layer, nn.Linear) or hasattr(layer, "packed_numbers"):
+            yield int(layer.in_features), int(layer.out_features)  # type: ignore[arg-type]
 
 
 def peak_memory() -> int:

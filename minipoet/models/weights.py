@@ -48,8 +48,8 @@ def weight_files(folder: Path, names: Sequence[str] = WHOLE) -> list[Path]:
             return _shards(index)
     found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     raise CheckpointError(
-        f"{folder} holds no weights: expected model.safetensors or pytorch_model.bin (or their index.json with "
-        f"shards), found {', '.join(found) or 'nothing'}."
+        f"{folder} holds no weights: expected {' or '.join(names)} (or their index.json with shards), found "
+        f"{', '.join(found) or 'nothing'}."
     )
 
 
@@ -98,14 +98,14 @@ def _shards(index: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def read_tensors(folder: Path, keep: bool = True) -> Iterator[tuple[str, Tensor]]:
+def read_tensors(folder: Path, keep: bool = True, names: Sequence[str] = WHOLE) -> Iterator[tuple[str, Tensor]]:
     """(published name, tensor) for every tensor of the folder. Raises CheckpointError for a broken file or index.
 
     keep: a .bin from before PyTorch 1.6 cannot be mapped, so it is read once and its copy mapped from then on. A newer
     one, a zip, is mapped as it is unless it has a copy already.
     """
-    index, elsewhere = index_of(folder), []
-    for path in weight_files(folder):
+    index, elsewhere = index_of(folder, names), []
+    for path in weight_files(folder, names):
         shard = path.name
         if path.suffix == ".bin" and keep and (has_copy(path) or not zipfile.is_zipfile(path)):
             path = as_safetensors(path) or path
