@@ -62,8 +62,8 @@ class Method:
 
 METHODS = {
     "full": Method(epochs=10, lr=5e-4),
-    "lora": Method(epochs=15, lr=1e-2, rank=4, alpha=16, dropout=0.01, targets=("q", "v")),
-    "low": Method(epochs=15, lr=1e-1, rank=16, alpha=1, dropout=0.01, targets=("k", "q", "v"), most_stars=LOW),
+    "lora": Method(epochs=15, lr=4e-3, rank=4, alpha=16, dropout=0.01, targets=("q", "v")),
+    "low": Method(epochs=15, lr=1.6e-2, rank=16, alpha=1, dropout=0.01, targets=("k", "q", "v"), most_stars=LOW),
 }
 
 
