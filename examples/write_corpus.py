@@ -26,6 +26,7 @@ from minipoet.command import run
 from minipoet.files import make_folder, read_json, write_json_atomic
 from minipoet.generation import SamplingSettings, generate_ids, poem_seed
 from minipoet.models import LanguageModel
+from minipoet.quantization import few_bit_layers
 from minipoet.tokenization import Tokenizer
 
 BATCH = 32  # poems that are written at the same time
@@ -57,7 +58,7 @@ def written_corpus(args: argparse.Namespace, least: int) -> list[str]:
     if isinstance(then, dict) and then.get("settings") == settings:
         print(f"{path}: {len(then['texts'])} texts, of an earlier run with the same model and settings")
         return then["texts"]
-    if args.adapter:
+    if args.adapter and not any(few_bit_layers(model)):
         minipoet.merge_lora(model)
     texts, size, started = [], 0, time.perf_counter()
     with tqdm(total=least, unit="B", unit_scale=True, disable=None) as bar:

@@ -240,6 +240,20 @@ def test_prefix_writes_as_it_does_in_python(base, tmp_path, capsys, kind, dtype)
     assert output.rstrip("\n") == poem.rstrip("\n") != plain.rstrip("\n")
 
 
+@pytest.mark.filterwarnings("ignore")  # of kernels that take no matrices so small
+@pytest.mark.parametrize("dtype", [[], ["--dtype", "bf16"]])
+def test_adapter_stays_beside_a_quantised_base(base, tmp_path, capsys, dtype):
+    adapter = make_adapter(base, tmp_path / "a")
+    model, tokenizer = minipoet.load(base)
+    config = minipoet.quantization.QuantConfig(group_size=16)
+    minipoet.save(minipoet.quantize(model, method="rtn", config=config), tokenizer, tmp_path / "few")
+    arguments = ("--adapter", adapter, "--base", tmp_path / "few", "--tokens", 15, "--seed", 2, *dtype)
+    assert minipoet_command("write", "Мороз", *arguments) == 0
+    model, _ = minipoet.load(tmp_path / "few", torch.bfloat16 if dtype else None)
+    poem = minipoet.generate(minipoet.load_adapter(model, adapter), tokenizer, "Мороз", max_new_tokens=15, seed=2)
+    assert capsys.readouterr().out.rstrip("\n") == poem.rstrip("\n")
+
+
 def test_base_that_is_asked_for_goes_before_the_one_the_adapter_names(base, tmp_path, capsys):
     adapter = make_adapter(base, tmp_path / "a", origin="poet-tiny")
     assert minipoet_command("write", "Мороз", "--adapter", adapter, "--base", base, "--tokens", 2) == 0

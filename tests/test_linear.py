@@ -29,6 +29,19 @@ def test_fp32_on_a_cpu_goes_through_onednn_and_a_vector_or_autocast_does_not(mon
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 4), (1, 1, 4), (0, 5, 4), (2, 4), (4,)])
+def test_torch_is_given_rows_and_not_more_dimensions(monkeypatch, shape):
+    given = []
+    plain = torch.nn.functional.linear
+    spy = lambda x, *more: given.append(x.ndim) or plain(x, *more)  # noqa: E731
+    monkeypatch.setattr("minipoet.models.linear.F.linear", spy)
+    x, weight = torch.randn(shape).bfloat16(), torch.randn(3, 4).bfloat16()
+    y = linear(x, weight)
+    assert given == [min(len(shape), 2)]
+    assert y.shape == (*shape[:-1], 3)
+    torch.testing.assert_close(y, plain(x, weight))
+
+
 def test_without_onednn_the_layer_still_works(monkeypatch):
     monkeypatch.setattr("minipoet.models.linear.onednn_linear", None)
     assert linear(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), torch.tensor([5.0])).tolist() == [[16.0]]

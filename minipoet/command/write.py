@@ -23,6 +23,7 @@ from minipoet.command import folders, show, tell
 from minipoet.command.units import DTYPES
 from minipoet.generation import SamplingSettings, poem_seed, stream, stream_chat
 from minipoet.models import LanguageModel, pack_weights
+from minipoet.quantization import few_bit_layers, pack_for_speed
 from minipoet.text.clean import unify_characters
 from minipoet.tokenization import Tokenizer
 
@@ -181,15 +182,18 @@ def _device(name: str | None) -> torch.device:
 def _load(
     base: str | None, adapter: str | None, dtype: torch.dtype | None, device: torch.device
 ) -> tuple[LanguageModel, Tokenizer]:
-    """The base, ready to write: a LoRA is merged into it (the same up to rounding, and a third faster)."""
+    """The base, ready to write: a LoRA is merged into plain weights (the same up to rounding, and a third faster)."""
     if base is not None and folders.is_adapter(Path(base)) and not folders.is_checkpoint(Path(base)):
         raise ValueError(f"{base} holds an adapter, not a model: give it as --adapter.")
     if base is None:
         base = BASE if adapter is None else _base_of(folders.adapter_base(adapter))
     model, tokenizer = api.load(base, dtype, device)
+    few_bits = any(few_bit_layers(model))
     if adapter is not None:
         model = load_adapter(model, adapter)
-        model = merge_lora(model) if any(lora_layers(model)) else model
+        model = merge_lora(model) if any(lora_layers(model)) and not few_bits else model
+    if few_bits and next(model.parameters()).dtype is torch.bfloat16:  # the only type in which they are fast
+        model = pack_for_speed(model)
     return pack_weights(model), tokenizer
 
 

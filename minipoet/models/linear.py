@@ -35,6 +35,10 @@ class Linear(nn.Linear):
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x Wᵀ + b: (..., in), (out, in), (out,) -> (..., out)."""
     if not _fits_onednn(x, weight):
+        if (
+            x.ndim > 2
+        ):  # of (B, 1, C) cut out of (B, T, C) F.linear copies a whole bf16 weight; rows it takes as they are
+            return F.linear(x.flatten(0, -2), weight, bias).view(*x.shape[:-1], len(weight))
         return F.linear(x, weight, bias)
     learning = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias))
     return _OneDNNLinear.apply(x, weight, bias) if learning else _product(x, weight, bias)

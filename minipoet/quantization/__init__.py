@@ -12,6 +12,7 @@ from minipoet.quantization.calibrate import quantize
 from minipoet.quantization.checkpoint import is_quantized, load_quantized, quantization_of, save_quantized
 from minipoet.quantization.gptq import Hessian, gptq
 from minipoet.quantization.grid import Codes, QuantConfig, round_to_nearest
+from minipoet.quantization.kernels import pack_for_speed
 from minipoet.quantization.layer import FewBitLinear, GPTQLinear
 from minipoet.quantization.nf4 import NF4Linear
 from minipoet.quantization.whole import dequantize, few_bit_layers, packed_bytes
@@ -28,6 +29,7 @@ __all__ = [
     "gptq",
     "is_quantized",
     "load_quantized",
+    "pack_for_speed",
     "packed_bytes",
     "quantization_of",
     "quantize",
