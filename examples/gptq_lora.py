@@ -209,7 +209,7 @@ def main() -> None:
         whole = sum(p.numel() * p.element_size() for p in model.parameters())
         if not args.no_compare:
             courses.append(teach(FULL, model, tokenizer, verse, args))
-            minipoet.remove_lora(model).requires_grad_(False)
+            minipoet.remove_lora(model)
         errors = quantise(model, verse.learnt_ids, args)
         minipoet.save(model, tokenizer, args.out / "model") if args.method != "nf4" else None
     rest = sum(p.numel() * p.element_size() for p in model.parameters())

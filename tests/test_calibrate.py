@@ -15,6 +15,7 @@ from minipoet.quantization.gptq import Hessian, gptq
 from minipoet.quantization.grid import QuantConfig, round_to_nearest
 from minipoet.quantization.layer import FewBitLinear, GPTQLinear
 from minipoet.quantization.nf4 import NF4Linear
+from minipoet.training import Batches, TrainSettings, train
 
 MODELS = {"GPT-2": tiny_gpt2, "Qwen2": lambda: tiny_qwen(intermediate_size=64), "Qwen3": lambda: tiny_qwen(1)}
 SETS = {
@@ -219,3 +220,11 @@ def test_models_that_cannot_be_rounded_are_told_so():
         ValueError, match=r"filled by 32 inputs or outputs .* blocks.0.mlp.gate \(32 inputs, 40 outputs\)"
     ):
         quantize(tiny_qwen(), texts(), QuantConfig(bits=3, group_size=16))
+
+
+@pytest.mark.parametrize("method", ["rtn", "gptq"])
+def test_nothing_of_a_quantised_model_trains_without_an_adapter(method, tmp_path):
+    model = quantize(tiny_gpt2(), texts() if method == "gptq" else None, FOUR, method, quiet=True)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    with pytest.raises(ValueError, match="Nothing to train: no parameter requires a gradient. Add an adapter"):
+        train(model, Batches([list(range(20))], 8, 1), TrainSettings(steps=1), tmp_path)

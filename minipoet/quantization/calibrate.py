@@ -49,7 +49,7 @@ def quantize(
     told: Told | None = None,
     quiet: bool = False,
 ) -> Model:
-    """Round the linear layers of the model's blocks, in place. Returns the model.
+    """Round the linear layers of the model's blocks, in place. Returns the model, frozen: only adapters can train on it.
 
     texts: token ids of texts like those that it will read, for "gptq", which needs them; the other methods read none.
     They are joined and read in rows of `length` tokens (or the model's context); no token sees another text.
@@ -74,7 +74,7 @@ def quantize(
                 told(name, _relative(layer.weight, rounded))
                 model.set_submodule(name, rounded)
                 bar.update()
-            return model
+            return model.requires_grad_(False)
         rows = rows_of(texts, min(length, model.context))
         _check_tokens(sum(ids.numel() for ids, _ in rows), layers)
         with evaluating(model):
@@ -94,7 +94,7 @@ def quantize(
                 if number + 1 < len(blocks):  # what the last one gives is not asked for
                     for batch, (x, more) in enumerate(readings):
                         readings[batch] = block(x, *more)[0], more
-    return model
+    return model.requires_grad_(False)
 
 
 def _round_block(
