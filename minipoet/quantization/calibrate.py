@@ -49,7 +49,7 @@ def quantize(
     told: Told | None = None,
     quiet: bool = False,
 ) -> Model:
-    """Round the linear layers of the model's blocks, in place. Returns the model, frozen: only adapters can train on it.
+    """Round the linear layers of the model's blocks, in place. Returns the model, frozen: only adapters train on it.
 
     texts: token ids of texts like those that it will read, for "gptq", which needs them; the other methods read none.
     They are joined and read in rows of `length` tokens (or the model's context); no token sees another text.
