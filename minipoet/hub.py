@@ -18,14 +18,14 @@ from pathlib import Path
 
 from minipoet.models import CheckpointError
 from minipoet.models.weights import WHOLE, as_safetensors, shard_names, weight_files
+from minipoet.quantization import is_quantized, quantization_of
 
 TOKENIZERS = ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model")
 SMALL = (
-    *("config.json", "generation_config.json", "adapter_config.json"),
+    *("config.json", "generation_config.json", "adapter_config.json", "quantize_config.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *TOKENIZERS),
     *("chat_template.jinja", "chat_template.json"),
 )
-WEIGHTS = tuple(name for whole in WHOLE for name in (whole, f"{whole}.index.json"))  # the first that is there
 
 
 def is_hub_id(name: str) -> bool:
@@ -43,7 +43,7 @@ def fetch_from_hub(name: str) -> Path:
     """
     model, _, revision = name.partition("@")
     folder = cached(model, revision or None) or _download(model, revision or None)
-    for path in weight_files(folder) if (folder / "config.json").exists() else ():
+    for path in weight_files(folder, _names(folder)) if (folder / "config.json").exists() else ():
         if path.suffix == ".bin":
             as_safetensors(path)
     return folder
@@ -58,8 +58,9 @@ def cached(model: str, revision: str | None = None) -> Path | None:
     if not isinstance(config, str):
         return None
     folder = Path(config).parent
+    names = _names(folder)
     try:
-        weight_files(folder)
+        weight_files(folder, names)
     except CheckpointError:  # a download that was cut short
         return None
     return folder if any((folder / file).exists() for file in TOKENIZERS) else None
@@ -79,10 +80,12 @@ def _download(model: str, revision: str | None) -> Path:
     commit = folder.name
     if not (folder / "config.json").exists():
         return folder  # no model: whoever loads it says so, or that it is an adapter
-    file = next((file for file in WEIGHTS if _has(model, file, commit)), None)
+    names = _names(folder)
+    files = [file for name in names for file in (name, f"{name}.index.json")]  # the first that is there
+    file = next((file for file in files if _has(model, file, commit)), None)
     if file is None:
         raise CheckpointError(
-            f"The repository {model!r} has none of {', '.join(WHOLE)}, nor shards of them: its weights are of a form "
+            f"The repository {model!r} has none of {', '.join(names)}, nor shards of them: its weights are of a form "
             f"that minipoet does not read."
         )
     if file.endswith(".index.json"):
@@ -90,6 +93,11 @@ def _download(model: str, revision: str | None) -> Path:
         with _explained(model, revision):
             huggingface_hub.snapshot_download(model, revision=commit, allow_patterns=shards)
     return folder
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    """What the weights of a folder may be called. Raises CheckpointError for weights quantised in a way not read."""
+    return quantization_of(folder).files if is_quantized(folder) else WHOLE
 
 
 def _has(model: str, file: str, commit: str) -> bool:

@@ -15,8 +15,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from reference_data import reference
 from safetensors.torch import load_file
 
+import minipoet
 from minipoet import hub
 from minipoet.hub import commit_of, is_hub_id
+from minipoet.quantization import QuantConfig
 
 CHILD = """
 import json, sys, minipoet, torch
@@ -50,6 +52,19 @@ def folder(root: Path, name: str, without: tuple[str, ...] = (), bin: object = N
     return repository
 
 
+def few_bits(root: Path) -> Path:
+    """The same model in four bits, as AutoGPTQ's first files were: only a file beside config.json says so."""
+    repository = folder(root, "gptq")
+    model, tokenizer = minipoet.load(repository)
+    minipoet.quantize(model, method="rtn", config=QuantConfig(group_size=8))
+    minipoet.save(model, tokenizer, repository)
+    (repository / "model.safetensors").rename(repository / "gptq_model-4bit-8g.safetensors")
+    config = json.loads((repository / "config.json").read_text())
+    del config["quantization_config"]
+    (repository / "config.json").write_text(json.dumps(config))
+    return repository
+
+
 def repositories(root: Path) -> dict[str, Path]:
     """owner/model -> the folder that the hub has for it."""
     weights = load_file(reference("gpt2/padded/model.safetensors"))
@@ -65,6 +80,8 @@ def repositories(root: Path) -> dict[str, Path]:
         "owner/evil": folder(root, "evil", old[:1], bin={"transformer.wte.weight": Stranger()}),
         "owner/gguf": folder(root, "gguf", old[:1], model__gguf="x"),
         "owner/adapter": folder(root, "adapter", ("config.json",), adapter_config__json="{}"),
+        "owner/gptq": few_bits(root),
+        "owner/marlin": folder(root, "marlin", quantize_config__json='{"bits": 4, "is_marlin_format": true}'),
         "owner/gated": folder(root, "gated"),
         "owner/refused": folder(root, "refused"),
     }
@@ -106,7 +123,9 @@ def visits(tmp_path_factory) -> tuple[Visit, Visit, Path]:
         server.refused.add("owner/refused")
         asked = [*names, "owner/both", "owner/old@main", f"owner/old@{COMMIT}", "owner/both@v9", "owner/none"]
         first = Visit(asked, root, server.asked, HF_ENDPOINT=server.url)
-        second = Visit(["owner/both", "owner/old", "owner/cut", "owner/none"], root, server.asked, HF_ENDPOINT=NOBODY)
+        second = Visit(
+            ["owner/both", "owner/old", "owner/cut", "owner/gptq", "owner/none"], root, server.asked, HF_ENDPOINT=NOBODY
+        )
     return first, second, root
 
 
@@ -145,6 +164,20 @@ def test_what_was_fetched_is_not_asked_for_again(visits):
 @pytest.mark.parametrize("name", ["both", "old", "cut"])
 def test_a_fetched_model_loads_without_a_network(visits, name):
     assert visits[1].answers[f"owner/{name}"] == visits[0].answers[f"owner/{name}"]
+
+
+def test_a_quantised_model_comes_under_the_names_of_its_form(visits):
+    first, second, root = visits
+    model, _ = minipoet.load(root / "repositories" / "gptq")
+    assert first.answers["owner/gptq"][3] == float(model(torch.arange(8)[None])[0, -1, 7])
+    assert first.files("owner/gptq") >= {"quantize_config.json", "gptq_model-4bit-8g.safetensors"}
+    assert second.answers["owner/gptq"] == first.answers["owner/gptq"]
+
+
+def test_a_layout_that_is_not_read_is_told_before_its_weights_are_fetched(visits):
+    first, *_ = visits
+    assert "checkpoint_format 'marlin'" in first.answers["owner/marlin"]
+    assert "model.safetensors" not in first.files("owner/marlin")
 
 
 def test_a_connection_that_breaks_is_taken_up_again(visits):
