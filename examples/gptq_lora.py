@@ -211,7 +211,8 @@ def main() -> None:
             courses.append(teach(FULL, model, tokenizer, verse, args))
             minipoet.remove_lora(model)
         errors = quantise(model, verse.learnt_ids, args)
-        minipoet.save(model, tokenizer, args.out / "model") if args.method != "nf4" else None
+        if args.method != "nf4":  # GPTQ's files have no place for it
+            minipoet.save(model, tokenizer, args.out / "model")
     rest = sum(p.numel() * p.element_size() for p in model.parameters())
     packed = packed_bytes(model)
     told = f"{args.base}: {packed / 1e6:.1f} MB packed, {rest / 1e6:.1f} MB beside them"
