@@ -6,6 +6,7 @@ import pytest
 import torch
 from quantized_support import IDS, quantised, tiny
 from safetensors.torch import load_file
+from test_lora import shaken
 
 import minipoet
 from minipoet.adapters import lora_layers
@@ -14,15 +15,6 @@ from minipoet.models import load_model
 from minipoet.quantization import QuantConfig, dequantize, few_bit_layers, load_quantized, packed_bytes, save_quantized
 
 CONFIG = QuantConfig(group_size=32)
-
-
-def shaken(model):
-    """The model with adapters that do something."""
-    generator = torch.Generator().manual_seed(3)
-    for _, layer in lora_layers(model):
-        for delta in layer.deltas.values():
-            delta.B.data.normal_(0, 0.2, generator=generator)
-    return model
 
 
 def loss(model) -> torch.Tensor:

@@ -225,13 +225,20 @@ def save_model(
     if is_packed(model):
         raise ValueError(PACKED)
     folder = make_folder(as_path(folder, "The folder to save to"))
+    write_model(model, folder, as_published(model, parameters), extra)
+
+
+def as_published(
+    model: LanguageModel, parameters: Mapping[str, Tensor] | None = None
+) -> dict[str, tuple[Tensor, str | None]]:
+    """Published name -> (tensor, transform) of these parameters, by our names, or of the model's own."""
     names = model.name_table()
     published = {}
     for name, parameter in (parameters or dict(model.named_parameters())).items():  # a tied tensor comes once
         found = names.published(name)
         assert found is not None, f"{name} is not in the family's table of names"
         published[found[0]] = (parameter.detach(), found[1])
-    write_model(model, folder, published, extra)
+    return published
 
 
 def write_model(

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from minipoet.checks import as_device, as_dtype, as_path, expect_model
 from minipoet.files import make_folder, read_json, write_json_atomic
 from minipoet.models.base import LanguageModel
-from minipoet.models.checkpoint import dtype_for, expect_room, fill_model, read_config, write_model
+from minipoet.models.checkpoint import as_published, dtype_for, expect_room, fill_model, read_config, write_model
 from minipoet.models.weights import CheckpointError, read_tensors
 from minipoet.quantization.grid import QuantConfig
 from minipoet.quantization.layer import GPTQLinear
@@ -249,12 +249,7 @@ def save_quantized(model: LanguageModel, folder: str | Path, extra: Mapping[str,
     layers = {name: _as_filed(name, layer) for name, layer in few_bit_layers(model)}
     settings = _settings_of(layers)
     folder = make_folder(as_path(folder, "The folder to save to"))
-    names = model.name_table()
-    published: dict[str, tuple[Tensor, str | None]] = {}
-    for name, parameter in model.named_parameters():  # a tied tensor comes once
-        found = names.published(name)
-        assert found is not None, f"{name} is not in the family's table of names"
-        published[found[0]] = (parameter.detach(), found[1])
+    published = as_published(model)
     for name, layer in layers.items():
         stem = _published(model, name)
         published |= {f"{stem}.{part}": (tensor, None) for part, tensor in layer.named_buffers()}

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
@@ -98,7 +98,7 @@ def _told(model: Model, reason: str, names: list[str]) -> Model:
 
 
 class _Fast(FewBitLinear):
-    """What both have in common: when the kernel is called, and what the model's own changes of type leave alone."""
+    """What both have in common: when the kernel is called."""
 
     bits: int
 
@@ -116,15 +116,6 @@ class _Fast(FewBitLinear):
 
     def _multiply(self, x: Tensor) -> Tensor:
         raise NotImplementedError
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _Fast:
-        """Moves with the model, but scales keep their type: rounding them would be another quantisation."""
-        kept = {name: t for name, t in self._buffers.items() if t is not None and name != "bias"}
-        super()._apply(fn, recurse)
-        for name, tensor in kept.items():
-            if tensor.is_floating_point():
-                setattr(self, name, tensor.to(self.device))
-        return self
 
     def extra_repr(self) -> str:
         """For print(model)."""

@@ -90,6 +90,16 @@ class FewBitLinear(nn.Module):
             raise ValueError(PACKED)
         return self
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FewBitLinear:
+        """Moves with the model, but scales keep their type: rounding them would be another quantisation."""
+        scales = {name: t for name, t in self._buffers.items() if t is not None and name != "bias"}
+        super()._apply(fn, recurse)
+        for name, before in scales.items():
+            now = self.get_buffer(name)
+            if now.dtype is not before.dtype:
+                setattr(self, name, before.to(now.device))
+        return self
+
     def extra_repr(self) -> str:
         """For print(model)."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
@@ -170,14 +180,6 @@ class GPTQLinear(FewBitLinear):
             words = self.qweight[start * self.bits // WORD : (start + SLAB) * self.bits // WORD]
             weight[start : start + SLAB] = from_codes(unpack(words, self.bits), self.scales[g], zeros[g])
         return weight.t()
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GPTQLinear:
-        """Moves with the model, but the scales keep their type: rounding them would be another quantisation."""
-        scales = self.scales
-        super()._apply(fn, recurse)
-        if self.scales.dtype is not scales.dtype:
-            self.scales = scales.to(self.scales.device)
-        return self
 
     def extra_repr(self) -> str:
         """For print(model)."""

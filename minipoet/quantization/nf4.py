@@ -16,7 +16,6 @@ Chapter: docs/gptq.md
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -107,15 +106,6 @@ class NF4Linear(FewBitLinear):
     def dense(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """(out, in)."""
         return self.nf4().dense(dtype)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> NF4Linear:
-        """Moves with the model, but what blocks were divided by keeps its type, as the scales of GPTQLinear do."""
-        kept = {name: getattr(self, name) for name in ("absmax", "steps", "mean")}
-        super()._apply(fn, recurse)
-        for name, tensor in kept.items():
-            if tensor is not None:
-                setattr(self, name, tensor.to(self.q.device))
-        return self
 
 
 def _blocks(numbers: Tensor, size: int) -> Tensor:
